@@ -1,0 +1,62 @@
+//! The safety rules that can be switched off in the simulator, to prove that it notices.
+//!
+//! Production code is generic over `R: Rules` and instantiated with [`AllRules`], so every check compiles to a
+//! constant. A *mutant* is a type that overrides one constant; the simulator must find a violation for each.
+
+/// Each constant is one rule; `true` is the safe behaviour.
+pub trait Rules: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    /// R4: a fence is answered only after its own record is fsynced.
+    const FENCE_DURABLE: bool = true;
+    /// R4: a fence is queued behind the ADDs that were accepted before it, so its answer counts them.
+    const FENCE_BEHIND_ADDS: bool = true;
+    /// R7: recovery waits for Qw-Qa+1 answers.
+    const RECOVERY_COVERAGE: bool = true;
+    /// R7, R9: an answer in limbo counts neither for coverage nor for the ack quorum.
+    const LIMBO_EXCLUDED: bool = true;
+    /// R11: a wiped bookie can't come back as the same instance.
+    const INSTANCE_IDENTITY: bool = true;
+    /// R6: after the freeze, late acks neither move the LAC nor complete clients.
+    const FREEZE_BEFORE_ROLL: bool = true;
+    /// R7: the suffix is written back to an ack quorum before the close.
+    const WRITE_BACK: bool = true;
+    /// R7: write-back goes in order, the whole suffix per member; an entry-by-entry quorum is not enough.
+    const WRITE_BACK_WHOLE_SUFFIX: bool = true;
+    /// 2.2: "not applied" in a read never unfreezes; only the committed record decides.
+    const STAY_FROZEN_WHILE_UNKNOWN: bool = true;
+    /// R6: a handover freezes first.
+    const HANDOVER_FREEZES: bool = true;
+    /// R6: a process writes an OPEN segment only if it started it itself.
+    const OWN_START_ONLY: bool = true;
+    /// R18: a snapshot folds exactly the entries before it, never the live table.
+    const SNAPSHOT_FOLDS_PREFIX: bool = true;
+    /// R8, I8: the fence table outlives the files that its records were in.
+    const FENCES_SURVIVE_GC: bool = true;
+    /// R5: ADD is answered after its fsync.
+    const ACK_AFTER_FSYNC: bool = true;
+    /// R10: in limbo a missing entry is Unknown, not NO_SUCH_ENTRY.
+    const LIMBO_IS_UNKNOWN: bool = true;
+    /// R9: a torn tail is cut without limbo.
+    const TORN_IS_CUT: bool = true;
+    /// R9: damage below the durable evidence is limbo, never cut.
+    const CORRUPT_IS_LIMBO: bool = true;
+    /// I1: Open and Roll leave at most one OPEN segment.
+    const ONE_OPEN_SEGMENT: bool = true;
+    /// R17: OFFSET_OUT_OF_RANGE only from a recovered owner.
+    const RANGE_NEEDS_RECOVERY: bool = true;
+    /// R18: dedupe looks at pending batches too.
+    const DEDUPE_PENDING: bool = true;
+    /// R18: a duplicate is answered with the original offset.
+    const DUPLICATE_KEEPS_OFFSET: bool = true;
+    /// 2.6: a bookie reads the epochs of its open segments from metadata at every boot.
+    const EPOCHS_READ_AT_BOOT: bool = true;
+}
+
+/// Production: every rule holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllRules;
+
+impl Rules for AllRules {
+    const NAME: &'static str = "all rules";
+}

@@ -1,0 +1,116 @@
+//! Sizes in configuration files: `"64MiB"`, `"1GB"` or a plain number of bytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteCount(pub u64);
+
+const UNITS: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+impl ByteCount {
+    pub const fn kib(n: u64) -> Self {
+        Self(n << 10)
+    }
+    pub const fn mib(n: u64) -> Self {
+        Self(n << 20)
+    }
+    pub const fn gib(n: u64) -> Self {
+        Self(n << 30)
+    }
+    /// As a `usize`; a count that does not fit this machine's address space becomes the largest one that does.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// The text is not a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a size: {0:?}; write bytes as a number or with B, kB, MB, GB, KiB, MiB, GiB, TiB, for example \"64MiB\"")]
+pub struct BadByteCount(pub String);
+
+impl FromStr for ByteCount {
+    type Err = BadByteCount;
+    fn from_str(text: &str) -> Result<Self, BadByteCount> {
+        let bad = || BadByteCount(text.chars().take(64).collect());
+        let trimmed = text.trim();
+        let digits_end = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let number: u64 = trimmed[..digits_end].parse().map_err(|_| bad())?;
+        let unit = trimmed[digits_end..].trim();
+        let scale = match unit {
+            "" => 1,
+            unit => UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?.1,
+        };
+        number.checked_mul(scale).map(ByteCount).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, scale) in [UNITS[3], UNITS[2], UNITS[1], UNITS[0]] {
+            if self.0 >= scale && self.0.is_multiple_of(scale) {
+                return write!(f, "{}{name}", self.0 / scale);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+impl Serialize for ByteCount {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteCount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = ByteCount;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64MiB\", or a number of bytes")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteCount, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<ByteCount, E> {
+                Ok(ByteCount(n))
+            }
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<ByteCount, E> {
+                u64::try_from(n).map(ByteCount).map_err(|_| E::custom("a size can't be negative"))
+            }
+        }
+        from.deserialize_any(V).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_units_and_refuses_nonsense() {
+        assert_eq!("64MiB".parse(), Ok(ByteCount::mib(64)));
+        assert_eq!(" 5 kB ".parse(), Ok(ByteCount(5_000)));
+        assert_eq!("17".parse(), Ok(ByteCount(17)));
+        for bad in ["", "MiB", "-1", "1.5GiB", "99999999999TiB", "5 parsecs"] {
+            assert!(bad.parse::<ByteCount>().is_err(), "{bad}");
+        }
+        assert_eq!(ByteCount::mib(64).to_string(), "64MiB");
+        assert_eq!(ByteCount(1001).to_string(), "1001B");
+    }
+}
