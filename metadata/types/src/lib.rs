@@ -21,4 +21,4 @@ pub use ids::*;
 pub use rules::{AllRules, Rules};
 pub use segment::{Member, Quorum, SegmentPrologue};
 pub use time::{Time, WallMs};
-pub use units::ByteCount;
+pub use units::{ByteCount, Interval};
