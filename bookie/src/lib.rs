@@ -1,1 +1,10 @@
-//! esker-bookie
+//! The storage node: one journal per bookie, fsynced before every acknowledgement, read back through an index.
+//!
+//! Decisions live in `esker-bookie-core`; this crate does the IO around them. `FORMAT.md` describes the files.
+
+pub mod config;
+pub mod cookie;
+pub mod disk;
+pub mod metrics;
+
+pub use config::Config;
