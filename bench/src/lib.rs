@@ -1,1 +1,7 @@
-//! esker-bench
+//! Tools that treat Esker as a black box: a cluster of real processes, load, and the check that nothing
+//! acknowledged was lost, doubled or reordered.
+
+pub mod check;
+pub mod cluster;
+pub mod cpu;
+pub mod record;
