@@ -1,0 +1,7 @@
+//! Links, checked on every transport.
+
+mod conformance;
+mod fixture;
+mod hostile;
+mod pressure;
+mod tls;
