@@ -1,0 +1,13 @@
+//! The rows of the state machine. Each is replaced whole, never changed in place, so readers share them.
+
+mod cluster;
+mod node;
+mod partition;
+mod topic;
+
+pub use cluster::{ClusterRecord, IntentRecord};
+pub use node::{BookieRecord, BookieState, GatewayAddresses, GatewayRecord, NodeRef, SessionRecord};
+pub use partition::{
+    ClosedSegment, DROPPED_MAX, DeletedPartition, LastClosed, LostRange, OpenSegment, Owner, PartitionRecord,
+};
+pub use topic::{TimestampType, TopicRecord, TopicSettings};
