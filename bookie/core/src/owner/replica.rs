@@ -1,0 +1,57 @@
+//! One member as its writer sees it.
+
+use esker_types::{Member, Time};
+
+/// ```text
+/// 0 ......... durable ......... next ......... assigned
+///   fsynced there      in flight      not sent yet
+/// ```
+/// `durable <= next <= assigned`.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub member: Member,
+    pub durable: u64,
+    /// First entry not sent on the present connection.
+    pub next: u64,
+    pub up: bool,
+    /// No more sends in this segment; late answers still count.
+    pub abandoned: bool,
+    /// Since when something is in flight without an answer that moves `durable`. None: nothing in flight.
+    pub waiting_since: Option<Time>,
+    /// When the entries in flight were last sent again for want of an answer.
+    pub resent_at: Option<Time>,
+    /// Where the last GAP sent us back to; further GAPs from there are echoes of the same hole.
+    pub rewound_to: Option<u64>,
+}
+
+impl Replica {
+    pub fn new(member: Member) -> Self {
+        Self {
+            member,
+            durable: 0,
+            next: 0,
+            up: true,
+            abandoned: false,
+            waiting_since: None,
+            resent_at: None,
+            rewound_to: None,
+        }
+    }
+
+    /// An OK that covers `0..durable`.
+    pub fn progress(&mut self, now: Time, durable: u64) {
+        if durable <= self.durable {
+            return;
+        }
+        self.durable = durable;
+        self.next = self.next.max(durable);
+        self.waiting_since = (self.next > durable).then_some(now);
+        (self.resent_at, self.rewound_to) = (None, None);
+    }
+
+    /// Sends again from `to` on.
+    pub fn rewind(&mut self, to: u64) {
+        debug_assert!(to <= self.next);
+        self.next = to;
+    }
+}
