@@ -7,3 +7,6 @@ pub mod owner;
 pub mod quorum;
 pub mod recovery;
 pub mod wire;
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,4 @@
 //! esker-gateway-core
+pub mod packing;
+pub mod partition;
+pub mod producers;
