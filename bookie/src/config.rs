@@ -178,7 +178,9 @@ impl Config {
             return Err(format!("read.max-bytes is {}: a frame holds at most 16MiB", self.read.max_bytes));
         }
         if self.upkeep.gc_live_percent > 90 {
-            return Err("upkeep.gc-live-percent must be 0 to 90: above it, files are copied for almost no gain".to_owned());
+            return Err(
+                "upkeep.gc-live-percent must be 0 to 90: above it, files are copied for almost no gain".to_owned()
+            );
         }
         let intervals = [
             ("gc-interval", self.upkeep.gc_interval),

@@ -35,7 +35,9 @@ pub struct Cookie {
 pub enum CookieError {
     #[error("can't read or write the cookie: {0}")]
     Io(#[from] io::Error),
-    #[error("the cookie is damaged ({0}): restore it from a backup, or start with new-instance = true to give the data up")]
+    #[error(
+        "the cookie is damaged ({0}): restore it from a backup, or start with new-instance = true to give the data up"
+    )]
     Damaged(&'static str),
 }
 

@@ -5,6 +5,11 @@
 pub mod config;
 pub mod cookie;
 pub mod disk;
+pub mod journal;
 pub mod metrics;
+mod random;
+pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;

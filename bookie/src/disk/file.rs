@@ -78,7 +78,10 @@ impl DiskFile {
     /// # Panics
     /// When position or length are not multiples of a page: a bug of ours.
     pub fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(position.is_multiple_of(PAGE as u64) && bytes.len().is_multiple_of(PAGE), "journal writes are whole pages");
+        assert!(
+            position.is_multiple_of(PAGE as u64) && bytes.len().is_multiple_of(PAGE),
+            "journal writes are whole pages"
+        );
         self.file.write_all_at(bytes, position)
     }
 

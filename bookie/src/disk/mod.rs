@@ -4,10 +4,13 @@
 mod aligned;
 pub mod dir;
 mod file;
+mod files;
+mod footers;
 mod hooks;
 mod space;
 
 pub use aligned::{AlignedBuf, PAGE};
 pub use file::{DiskFile, OpenMode};
+pub use files::JournalFiles;
 pub use hooks::{DiskHooks, RealDisk};
-pub use space::{Space, SpaceConfig, file_name, parse_file_name};
+pub use space::{Space, SpaceConfig};

@@ -3,7 +3,7 @@
 //! A write into space that already holds bytes changes nothing but data blocks, so its fsync does not wait for the
 //! file system's journal: nearly twice as many syncs per second (measured), and none of the long ones. It also can't
 //! fail for want of space. So the writer only ever writes where this thread has written zeros before, or into a file
-//! that was used and came back. Names: `journal-SEQ` in use, `spare-SEQ` waiting.
+//! that was used and came back. A file that waits for use is named `spare-N`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,26 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use esker_bookie_core::journal::FileId;
 use parking_lot::{Condvar, Mutex};
 
 use super::{AlignedBuf, DiskFile, DiskHooks, OpenMode, PAGE, dir};
 
 /// Bytes of zeros per write, and per fsync of the filling thread. Small enough that a sync of the journal beside it
 /// waits a few milliseconds at most.
-const STEP: usize = 1 << 20;
+const STEP: u64 = 1 << 20;
 /// Files kept for reuse. More would be space that nobody can use.
 const SPARES_MAX: usize = 2;
-
-/// `journal-` and 16 hex digits.
-pub fn file_name(seq: u64) -> String {
-    format!("journal-{seq:016x}")
-}
-
-/// The number in a journal file's name.
-pub fn parse_file_name(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("journal-")?;
-    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
-}
 
 /// What the directory allows.
 #[derive(Clone, Debug)]
@@ -43,6 +33,9 @@ pub struct SpaceConfig {
     pub direct: bool,
 }
 
+/// Told about every file that was asked for, on the thread that prepares them.
+pub type OnReady = Box<dyn Fn(FileId, io::Result<DiskFile>) + Send + Sync>;
+
 /// Handle of the thread that prepares files.
 pub struct Space {
     shared: Arc<Shared>,
@@ -52,6 +45,7 @@ pub struct Space {
 struct Shared {
     config: SpaceConfig,
     hooks: Arc<dyn DiskHooks>,
+    on_ready: OnReady,
     state: Mutex<State>,
     /// For the thread: there is work.
     work: Condvar,
@@ -61,38 +55,44 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    current: Option<Filling>,
-    spares: VecDeque<Spare>,
+    /// The file asked for, until it is ready.
+    wanted: Option<FileId>,
+    /// Files in use or about to be: the writer's and the next.
+    filling: Vec<Filling>,
+    spares: VecDeque<PathBuf>,
     /// Files that nothing refers to any more, to be kept as spares or removed.
     retired: VecDeque<PathBuf>,
     next_spare: u64,
-    /// A whole spare is wanted now, not only when the current file is half full.
-    spare_wanted: bool,
-    error: Option<io::ErrorKind>,
+    /// Space is short: whatever is in use is filled to its end at once, so that it can't be taken away.
+    hurry: bool,
+    /// Filling failed; nothing more is tried before [`Space::retry`] or a file came back.
+    failed: Option<io::ErrorKind>,
     closed: bool,
 }
 
 struct Filling {
+    id: FileId,
     path: PathBuf,
     /// Bytes from the front that hold data or zeros. The writer stays below it.
     prepared: u64,
-    /// Where the writer is, or wants to go.
+    /// Up to where the writer has asked for room.
     position: u64,
     /// The file stops here; nothing to prepare beyond.
     end: u64,
 }
 
-struct Spare {
-    path: PathBuf,
-    len: u64,
-}
-
 impl Space {
-    /// Starts the thread. `spares` are whole files left from an earlier run; their contents are of no interest.
-    pub fn start(config: SpaceConfig, spares: Vec<PathBuf>, hooks: Arc<dyn DiskHooks>) -> io::Result<Self> {
+    /// Starts the thread. `spares` are files left from an earlier run; their contents are of no interest.
+    pub fn start(
+        config: SpaceConfig,
+        spares: Vec<PathBuf>,
+        hooks: Arc<dyn DiskHooks>,
+        on_ready: OnReady,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             config,
             hooks,
+            on_ready,
             state: Mutex::new(State { retired: spares.into(), ..State::default() }),
             work: Condvar::new(),
             ready: Condvar::new(),
@@ -104,51 +104,44 @@ impl Space {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Opens the file `seq` for writing, durably named, with at least its first pages prepared. Called by the writer.
-    pub fn open_next(&self, seq: u64) -> io::Result<DiskFile> {
-        let config = &self.shared.config;
-        let path = config.dir.join(file_name(seq));
-        let spare = self.shared.state.lock().spares.pop_front();
-        let prepared = match spare {
-            Some(spare) => {
-                std::fs::rename(&spare.path, &path)?;
-                spare.len
-            }
-            None => 0,
-        };
-        let file = DiskFile::open(&path, OpenMode::WriteDurable, config.direct)?;
-        dir::sync(&config.dir)?;
+    /// Asks for a file. When it exists durably under its name, `on_ready` is told; its room grows as the writer goes.
+    pub fn create(&self, id: FileId) {
         let mut state = self.shared.state.lock();
-        state.current = Some(Filling { path, prepared, position: 0, end: config.file_bytes.max(prepared) });
-        state.spare_wanted = false;
+        state.wanted = Some(id);
+        state.failed = None;
         self.shared.work.notify_one();
-        Ok(file)
     }
 
-    /// Waits until the current file may be written up to `end` (exclusive).
+    /// Waits until file `id` may be written up to `end` (exclusive). Asking for room in one file means that the writer
+    /// has left all older ones.
     ///
     /// # Errors
     /// `StorageFull`: there is no room now; the caller may try again later. Anything else: the disk failed.
-    pub fn ensure(&self, end: u64) -> io::Result<()> {
-        let mut state = self.shared.state.lock();
+    pub fn ensure(&self, id: FileId, end: u64) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        state.filling.retain(|file| file.id.seq >= id.seq);
         loop {
-            let Some(current) = &mut state.current else {
-                return Err(io::Error::other("no journal file is open"));
+            let Some(file) = state.filling.iter_mut().find(|file| file.id == id) else {
+                return Err(io::Error::other("the journal file was never prepared"));
             };
-            current.position = current.position.max(end);
+            file.position = file.position.max(end);
             // A footer may be longer than what was left: the file grows by it.
-            current.end = current.end.max(end.next_multiple_of(PAGE as u64));
-            let (prepared, goal) = (current.prepared, current.goal(&self.shared.config));
-            if prepared < goal && prepared < end + self.shared.config.prepare_bytes / 2 {
-                self.shared.work.notify_one();
+            file.end = file.end.max(end.next_multiple_of(PAGE as u64));
+            // Waking the thread costs a system call: once per half of what it prepares, not once per write.
+            if file.prepared < file.end && file.prepared < end + shared.config.prepare_bytes / 2 {
+                shared.work.notify_one();
             }
-            if prepared >= end {
+            if file.prepared >= end {
                 return Ok(());
             }
-            if let Some(kind) = state.error.take() {
+            if state.closed {
+                return Err(io::Error::other("the journal is closing"));
+            }
+            if let Some(kind) = state.failed.take() {
                 return Err(kind.into());
             }
-            self.shared.ready.wait(&mut state);
+            shared.ready.wait(&mut state);
         }
     }
 
@@ -158,19 +151,26 @@ impl Space {
         self.shared.work.notify_one();
     }
 
-    /// Asks for a whole spare file now: space is getting short and the last file belongs to fences.
-    pub fn want_spare(&self) {
+    /// Space is short, or not any more. While it is, files in use take all their room at once.
+    pub fn hurry(&self, hurry: bool) {
         let mut state = self.shared.state.lock();
-        if !state.spare_wanted {
-            state.spare_wanted = true;
+        if state.hurry != hurry {
+            state.hurry = hurry;
             self.shared.work.notify_one();
         }
     }
 
-    /// Spare files ready for use, and their bytes.
-    pub fn spares(&self) -> (usize, u64) {
-        let state = self.shared.state.lock();
-        (state.spares.len(), state.spares.iter().map(|s| s.len).sum())
+    /// Tries again what failed for want of space.
+    pub fn retry(&self) {
+        let mut state = self.shared.state.lock();
+        if state.failed.take().is_some() {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Files that wait for reuse.
+    pub fn spares(&self) -> usize {
+        self.shared.state.lock().spares.len()
     }
 }
 
@@ -186,23 +186,16 @@ impl Drop for Space {
     }
 }
 
-impl Filling {
-    /// Up to where the file should be prepared now.
-    fn goal(&self, config: &SpaceConfig) -> u64 {
-        (self.position + config.prepare_bytes.max(STEP as u64)).min(self.end)
-    }
-}
-
 /// One thing for the thread to do.
 enum Job {
-    Fill { path: PathBuf, from: u64, to: u64 },
-    MakeSpare(PathBuf),
+    Create { id: FileId, spare: Option<PathBuf> },
+    Fill { id: FileId, path: PathBuf, from: u64, to: u64 },
     Retire { path: PathBuf, keep_as: Option<PathBuf> },
 }
 
 impl Shared {
     fn run(&self) {
-        let zeros = AlignedBuf::new(STEP);
+        let zeros = AlignedBuf::new(STEP as usize);
         loop {
             let job = {
                 let mut state = self.state.lock();
@@ -216,33 +209,50 @@ impl Shared {
                     }
                 }
             };
-            let result = self.execute(&job, &zeros);
-            self.on_done(job, result);
+            match job {
+                Job::Create { id, spare } => self.create(id, spare, &zeros),
+                Job::Fill { id, path, from, to } => {
+                    let result = self.fill(&path, from, to, &zeros);
+                    self.on_filled(id, to, result);
+                }
+                Job::Retire { path, keep_as } => self.retire(&path, keep_as),
+            }
         }
     }
 
+    /// The writer's own needs come first, then the next file, then tidying up.
     fn next_job(&self, state: &mut State) -> Option<Job> {
-        if let Some(current) = &state.current {
-            let goal = current.goal(&self.config);
-            if current.prepared < goal && state.error.is_none() {
-                let to = goal.min(current.prepared + STEP as u64);
-                return Some(Job::Fill { path: current.path.clone(), from: current.prepared, to });
+        if state.failed.is_none() {
+            if let Some(job) = state.filling.iter().find_map(|file| self.fill_job(file, state.hurry, false)) {
+                return Some(job);
+            }
+            let reusable = state.spares.is_empty() && !state.retired.is_empty();
+            if let Some(id) = state.wanted.take_if(|_| !reusable) {
+                return Some(Job::Create { id, spare: state.spares.pop_front() });
             }
         }
         if let Some(path) = state.retired.pop_front() {
             let keep_as = (state.spares.len() < SPARES_MAX).then(|| self.spare_path(state));
             return Some(Job::Retire { path, keep_as });
         }
-        let half_full = state.current.as_ref().is_some_and(|c| c.position > c.end / 2);
-        if state.spares.is_empty() && (half_full || state.spare_wanted) && state.error.is_none() {
-            return Some(Job::MakeSpare(self.spare_path(state)));
-        }
-        None
+        // The next file is filled to its end while the current one's second half is written.
+        let late = state.filling.first().is_some_and(|file| file.position > file.end / 2);
+        let next = state.filling.get(1).filter(|_| late && state.failed.is_none())?;
+        self.fill_job(next, state.hurry, true)
+    }
+
+    fn fill_job(&self, file: &Filling, hurry: bool, whole: bool) -> Option<Job> {
+        let ahead = file.position + self.config.prepare_bytes.max(STEP);
+        let goal = if hurry || whole { file.end } else { ahead.min(file.end) };
+        (file.prepared < goal).then(|| Job::Fill {
+            id: file.id,
+            path: file.path.clone(),
+            from: file.prepared,
+            to: goal.min(file.prepared + STEP),
+        })
     }
 
     fn spare_path(&self, state: &mut State) -> PathBuf {
-        // Names left over from an earlier run are taken over as retired files at the start, so a collision can only
-        // be with one of those: skip it.
         loop {
             state.next_spare += 1;
             let path = self.config.dir.join(format!("spare-{:08x}", state.next_spare));
@@ -252,146 +262,90 @@ impl Shared {
         }
     }
 
-    fn execute(&self, job: &Job, zeros: &AlignedBuf) -> io::Result<u64> {
-        match job {
-            Job::Fill { path, from, to } => self.fill(path, *from, *to, zeros).map(|()| *to),
-            Job::MakeSpare(path) => {
-                let result = (0..self.config.file_bytes.div_ceil(STEP as u64)).try_for_each(|step| {
-                    let from = step * STEP as u64;
-                    self.fill(path, from, (from + STEP as u64).min(self.config.file_bytes), zeros)
-                });
-                if result.is_err() {
-                    let _ = std::fs::remove_file(path);
+    fn create(&self, id: FileId, spare: Option<PathBuf>, zeros: &AlignedBuf) {
+        let path = self.config.dir.join(id.to_string());
+        let open = || -> io::Result<(DiskFile, u64)> {
+            let mut prepared = 0;
+            match &spare {
+                Some(spare) => {
+                    std::fs::rename(spare, &path)?;
+                    prepared = std::fs::metadata(&path)?.len();
                 }
-                result.and_then(|()| dir::sync(&self.config.dir)).map(|()| self.config.file_bytes)
+                None => {
+                    prepared = prepared.max(STEP.min(self.config.file_bytes));
+                    self.fill(&path, 0, prepared, zeros)?;
+                }
             }
-            Job::Retire { path, keep_as } => self.retire_file(path, keep_as.as_deref()),
+            let file = DiskFile::open(&path, OpenMode::WriteDurable, self.config.direct)?;
+            dir::sync(&self.config.dir)?;
+            Ok((file, prepared))
+        };
+        match open() {
+            Ok((file, prepared)) => {
+                let end = self.config.file_bytes.max(prepared);
+                self.state.lock().filling.push(Filling { id, path, prepared, position: 0, end });
+                (self.on_ready)(id, Ok(file));
+            }
+            Err(error) => {
+                tracing::warn!(file = %id, %error, "a new journal file can't be made");
+                let mut state = self.state.lock();
+                state.wanted = Some(id);
+                state.failed = Some(error.kind());
+                drop(state);
+                let _ = std::fs::remove_file(&path);
+                (self.on_ready)(id, Err(error));
+            }
         }
     }
 
     fn fill(&self, path: &Path, from: u64, to: u64, zeros: &AlignedBuf) -> io::Result<()> {
         self.hooks.before_fill(path, from, to)?;
         let file = DiskFile::open(path, OpenMode::Write, self.config.direct)?;
-        let mut at = from;
-        while at < to {
-            let len = (to - at).min(STEP as u64) as usize;
-            file.write_at(at, &zeros.as_bytes()[..len])?;
-            at += len as u64;
-        }
+        file.write_at(from, &zeros.as_bytes()[..(to - from) as usize])?;
         file.sync()
     }
 
-    /// Keeps a whole file for reuse and removes any other.
-    fn retire_file(&self, path: &Path, keep_as: Option<&Path>) -> io::Result<u64> {
-        let len = std::fs::metadata(path)?.len();
-        match keep_as {
-            Some(spare) if len == self.config.file_bytes => std::fs::rename(path, spare)?,
-            _ => {
-                std::fs::remove_file(path)?;
-                dir::sync(&self.config.dir)?;
-                return Ok(0);
+    fn on_filled(&self, id: FileId, to: u64, result: io::Result<()>) {
+        let mut state = self.state.lock();
+        match result {
+            Ok(()) => {
+                if let Some(file) = state.filling.iter_mut().find(|file| file.id == id) {
+                    file.prepared = file.prepared.max(to);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(file = %id, %error, "a journal file can't be extended");
+                state.failed = Some(error.kind());
             }
         }
-        dir::sync(&self.config.dir)?;
-        Ok(len)
+        self.ready.notify_all();
     }
 
-    fn on_done(&self, job: Job, result: io::Result<u64>) {
-        let mut state = self.state.lock();
-        match (job, result) {
-            (Job::Fill { path, .. }, Ok(to)) => {
-                if let Some(current) = state.current.as_mut().filter(|c| c.path == path) {
-                    current.prepared = current.prepared.max(to);
-                }
-                self.ready.notify_all();
+    /// Keeps a whole file for reuse and removes any other.
+    fn retire(&self, path: &Path, keep_as: Option<PathBuf>) {
+        let work = || -> io::Result<Option<PathBuf>> {
+            let whole = std::fs::metadata(path)?.len() == self.config.file_bytes;
+            let kept = keep_as.filter(|_| whole);
+            match &kept {
+                Some(spare) => std::fs::rename(path, spare)?,
+                None => std::fs::remove_file(path)?,
             }
-            (Job::MakeSpare(path), Ok(len)) => state.spares.push_back(Spare { path, len }),
-            (Job::Retire { keep_as: Some(path), .. }, Ok(len)) if len > 0 => {
-                state.spares.push_back(Spare { path, len });
+            dir::sync(&self.config.dir)?;
+            Ok(kept)
+        };
+        match work() {
+            Ok(kept) => {
+                let mut state = self.state.lock();
+                state.spares.extend(kept);
+                state.failed = None;
             }
-            (Job::Retire { .. }, Ok(_)) => state.error = None,
-            (Job::Retire { path, .. }, Err(error)) => {
-                tracing::warn!(path = %path.display(), %error, "a freed journal file can't be removed");
-            }
-            (Job::MakeSpare(path), Err(error)) => {
-                tracing::warn!(path = %path.display(), %error, "no room for a spare journal file");
-                state.spare_wanted = false;
-                if error.kind() != io::ErrorKind::StorageFull {
-                    state.error = Some(error.kind());
-                }
-            }
-            (Job::Fill { path, .. }, Err(error)) => {
-                tracing::warn!(path = %path.display(), %error, "a journal file can't be extended");
-                state.error = Some(error.kind());
-                self.ready.notify_all();
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a journal file that is not needed can't be removed");
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Quiet;
-    impl DiskHooks for Quiet {
-        fn poisoned(&self, reason: &str) {
-            panic!("{reason}");
-        }
-    }
-
-    fn config(dir: &Path) -> SpaceConfig {
-        SpaceConfig { dir: dir.to_owned(), file_bytes: 3 << 20, prepare_bytes: 1 << 20, direct: true }
-    }
-
-    #[test]
-    fn names_round_trip() {
-        assert_eq!(parse_file_name(&file_name(77)), Some(77));
-        assert_eq!(parse_file_name("journal-1"), None);
-        assert_eq!(parse_file_name("spare-00000001"), None);
-    }
-
-    #[test]
-    fn space_runs_ahead_and_files_come_back() {
-        let temp = tempfile::tempdir().unwrap();
-        let space = Space::start(config(temp.path()), Vec::new(), Arc::new(Quiet)).unwrap();
-        let file = space.open_next(1).unwrap();
-        space.ensure(PAGE as u64).unwrap();
-        assert!(file.len().unwrap() >= PAGE as u64);
-        space.ensure(3 << 20).unwrap();
-        assert_eq!(file.len().unwrap(), 3 << 20);
-        // A footer that needs more than what is left still finds room.
-        space.ensure((3 << 20) + 1).unwrap();
-        assert_eq!(file.len().unwrap(), (3 << 20) + PAGE as u64);
-
-        let second = space.open_next(2).unwrap();
-        space.ensure(3 << 20).unwrap();
-        space.retire(second.path().to_owned());
-        drop(space);
-        let left: Vec<_> = std::fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert!(left.len() <= 4, "{left:?}");
-    }
-
-    /// No room, then room again.
-    struct FullOnce(std::sync::atomic::AtomicBool);
-    impl DiskHooks for FullOnce {
-        fn before_fill(&self, _: &Path, from: u64, _: u64) -> io::Result<()> {
-            let full = from > 0 && self.0.swap(false, std::sync::atomic::Ordering::SeqCst);
-            if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-        }
-        fn poisoned(&self, reason: &str) {
-            panic!("{reason}");
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_an_answer_and_not_the_end() {
-        let temp = tempfile::tempdir().unwrap();
-        let hooks = Arc::new(FullOnce(true.into()));
-        let space = Space::start(config(temp.path()), Vec::new(), hooks).unwrap();
-        space.open_next(1).unwrap();
-        let error = space.ensure(3 << 20).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        space.ensure(3 << 20).unwrap();
-    }
-}
+#[path = "space_tests.rs"]
+mod tests;

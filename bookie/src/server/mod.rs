@@ -1,0 +1,4 @@
+//! The server around the journal: start, connections, upkeep.
+
+pub mod identity;
+pub mod register;
