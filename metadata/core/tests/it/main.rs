@@ -1,0 +1,11 @@
+//! Tests of the metadata state machine as its users see it.
+
+mod close;
+mod copies;
+mod format;
+mod nodes;
+mod ownership;
+mod plan;
+mod random;
+mod topics;
+mod world;
