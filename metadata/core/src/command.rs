@@ -146,6 +146,14 @@ crate::messages! {
         3 session: SessionId = [uint64],
     }
 
+    /// The owner gives up: it can't go on and wants another owner, or itself anew, to recover. The epoch stays; the next
+    /// `Assign` raises it.
+    pub struct Release {
+        1 partition: PartitionId = [uint64],
+        2 epoch: Epoch = [uint32],
+        3 session: SessionId = [uint64],
+    }
+
     /// A segment to be opened.
     pub struct NextSegment {
         1 n: u64 = [uint64],
@@ -275,6 +283,7 @@ crate::union! {
         33 Handover(Handover),
         34 ForceClose(ForceClose),
         35 DataLoss(DataLoss),
+        36 Release(Release),
         40 PutIntent(PutIntent),
         41 ReplaceMember(ReplaceMember),
         42 DropBookieCopies(DropBookieCopies),
@@ -338,6 +347,7 @@ impl Command {
             Self::Handover(_) => "handover",
             Self::ForceClose(_) => "force-close",
             Self::DataLoss(_) => "data-loss",
+            Self::Release(_) => "release",
             Self::PutIntent(_) => "put-intent",
             Self::ReplaceMember(_) => "replace-member",
             Self::DropBookieCopies(_) => "drop-bookie-copies",

@@ -25,6 +25,7 @@ crate::messages! {
         2 segments: Vec<SegmentId> = [message, repeated],
     }
     pub struct InstanceQuery { 1 instance: InstanceId = [bytes = "vec"] }
+    pub struct SegmentsQuery { 1 instance: InstanceId = [bytes = "vec"] }
     pub struct BookieQuery { 1 name: String = [string] }
     pub struct GatewayQuery { 1 name: String = [string] }
     pub struct SessionQuery { 1 session: SessionId = [uint64] }
@@ -38,6 +39,8 @@ crate::messages! {
         1 info: Option<PartitionInfo> = [message, optional],
         /// The partition's topic was deleted.
         2 deleted: bool = [bool],
+        /// Of the state that was read.
+        3 revision: u64 = [uint64],
     }
     pub struct TopicAnswer { 1 topic: Option<Arc<TopicRecord>> = [message, optional] }
     pub struct GcAnswer {
@@ -52,6 +55,8 @@ crate::messages! {
         2 epoch: Epoch = [uint32],
     }
     pub struct OpenSegmentsAnswer { 1 open: Vec<OpenOn> = [message, repeated] }
+    /// Open and closed segments that name the instance as member or holder, in order.
+    pub struct SegmentsAnswer { 1 segments: Vec<SegmentId> = [message, repeated] }
     pub struct BookieAnswer { 1 bookie: Option<Arc<BookieRecord>> = [message, optional] }
     pub struct GatewayAnswer { 1 gateway: Option<Arc<GatewayRecord>> = [message, optional] }
     pub struct SessionAnswer { 1 session: Option<Arc<SessionRecord>> = [message, optional] }
@@ -80,6 +85,8 @@ crate::union! {
         7 GatewayByName(GatewayQuery),
         8 Session(SessionQuery),
         9 Summary(SummaryQuery),
+        /// All segments that count on an instance: after a loss it must ask for each of them (R9).
+        10 SegmentsOf(SegmentsQuery),
     }
 }
 
@@ -94,6 +101,7 @@ crate::union! {
         7 GatewayByName(GatewayAnswer),
         8 Session(SessionAnswer),
         9 Summary(Summary),
+        10 SegmentsOf(SegmentsAnswer),
     }
 }
 
@@ -111,6 +119,7 @@ impl State {
             Query::Partition(q) => Answer::Partition(PartitionAnswer {
                 info: self.partition_info(q.partition),
                 deleted: self.deleted(q.partition).is_some(),
+                revision: self.revision(),
             }),
             Query::Topic(q) => {
                 let topic = match q.id {
@@ -133,6 +142,7 @@ impl State {
                 Answer::GatewayByName(GatewayAnswer { gateway: self.gateway_by_name(&q.name).cloned() })
             }
             Query::Session(q) => Answer::Session(SessionAnswer { session: self.session(q.session).cloned() }),
+            Query::SegmentsOf(q) => Answer::SegmentsOf(SegmentsAnswer { segments: self.segments_of(q.instance) }),
             Query::Summary(_) => Answer::Summary(self.summary()),
         }
     }
@@ -143,6 +153,14 @@ impl State {
         };
         let on = |p: &Arc<PartitionRecord>| Some(OpenOn { segment: p.open_id()?, epoch: p.epoch });
         self.partitions().filter(named).filter_map(on).collect()
+    }
+
+    fn segments_of(&self, instance: InstanceId) -> Vec<SegmentId> {
+        let open = self.open_segments_of(instance).into_iter().map(|on| on.segment);
+        let closed = self.segments().filter(|s| s.names(instance)).map(|s| s.segment);
+        let mut all: Vec<SegmentId> = open.chain(closed).collect();
+        all.sort_unstable();
+        all
     }
 
     pub fn summary(&self) -> Summary {

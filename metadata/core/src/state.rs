@@ -184,6 +184,14 @@ impl State {
         canon.finish()
     }
 
+    /// A copy made of all rows of another state.
+    pub fn from_rows(revision: u64, wall: WallMs, rows: impl IntoIterator<Item = Change>) -> Self {
+        let mut state = Self::default();
+        rows.into_iter().for_each(|row| state.put(&row));
+        state.advance(revision, wall);
+        state
+    }
+
     /// Brings a copy one step on.
     pub fn replay(&mut self, delta: &Delta) -> Result<(), GapInDeltas> {
         if delta.revision != self.revision + 1 {

@@ -80,6 +80,7 @@ impl Tx<'_> {
             Command::Handover(c) => self.handover::<R>(c),
             Command::ForceClose(c) => self.force_close(c),
             Command::DataLoss(c) => self.data_loss(c),
+            Command::Release(c) => self.release(c),
             Command::PutIntent(c) => self.put_intent(c),
             Command::ReplaceMember(c) => self.replace_member(c),
             Command::DropBookieCopies(c) => self.drop_bookie_copies(c),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_types::{Epoch, ErrorCode, Rules, SessionId};
 
 use super::Tx;
-use crate::command::{Assign, Handover, NextSegment, Open, Roll};
+use crate::command::{Assign, Handover, NextSegment, Open, Release, Roll};
 use crate::records::{BookieState, NodeRef, OpenSegment, Owner, PartitionRecord};
 use crate::reply::{CommandResult, EpochReply, Reject, Reply};
 
@@ -19,6 +19,22 @@ impl Tx<'_> {
         partition.owner = Some(owner);
         self.put(Arc::new(partition));
         Ok(Reply::Epoch(EpochReply { epoch }))
+    }
+
+    pub(super) fn release(&mut self, c: &Release) -> CommandResult {
+        let mut partition = self.partition_at(c.partition, c.epoch)?;
+        match &partition.owner {
+            Some(owner) if owner.session == c.session => {}
+            // Proposed again: nobody can have taken it since, that would have raised the epoch.
+            None if partition.epoch != Epoch::first(self.cluster().incarnation) => return Ok(Reply::DONE),
+            _ => {
+                let reason = format!("session {} does not own partition {}", c.session, c.partition);
+                return Err(Reject::precondition(reason));
+            }
+        }
+        partition.owner = None;
+        self.put(Arc::new(partition));
+        Ok(Reply::DONE)
     }
 
     pub(super) fn open<R: Rules>(&mut self, c: &Open) -> CommandResult {

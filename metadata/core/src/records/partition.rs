@@ -3,7 +3,7 @@ use esker_types::{
 };
 
 /// Dropped segments that a partition remembers; a bookie sets copies of older ones aside for 72 h instead.
-pub const DROPPED_MAX: usize = 64;
+pub const DROPPED_MAX: usize = 256;
 
 crate::messages! {
     /// The holder of a partition's epoch.
@@ -51,7 +51,7 @@ crate::messages! {
     ///  [closed][closed]...[last closed   ](lost)[open ...
     ///                                           ^ open.base_offset == next_offset
     /// ```
-    /// `log_start <= next_offset`; `next_offset` = `last.end_offset` but after a force-close, which leaves a declared hole.
+    /// `log_start <= next_offset` unless a segment is open; `next_offset` = `last.end_offset` but after a force-close, which leaves a declared hole.
     pub struct PartitionRecord {
         1 id: PartitionId = [uint64],
         2 topic: TopicId = [bytes = "vec"],

@@ -48,7 +48,7 @@ fn a_segment_without_records_leaves_the_chain_but_not_its_ordinal() {
 fn holders_are_enough_and_known() {
     let mut w = owned();
     let good = w.roll_of(10, None);
-    let mut with = |w: &mut World, holders: Vec<Member>| {
+    let with = |w: &mut World, holders: Vec<Member>| {
         let close = Close { holders, ..good.close.clone() };
         w.refused(Roll { close, ..good.clone() })
     };

@@ -46,6 +46,7 @@ fn all_commands() -> Vec<Command> {
         Handover { partition, epoch, close: None, to_session: SessionId(2), next: None }.into(),
         ForceClose { partition, epoch, close }.into(),
         DataLoss { partition, epoch, from: 1, to: 2 }.into(),
+        Release { partition, epoch, session: SessionId(1) }.into(),
         PutIntent { segment, ver: 1, epoch, member: member(1), ttl_ms: 5 }.into(),
         ReplaceMember { segment, ver: 1, old: member(1), new: member(2) }.into(),
         DropBookieCopies { partition, epoch, upto_n: 2 }.into(),
@@ -143,6 +144,7 @@ fn results_and_answers_round_trip() {
         Query::GatewayByName(GatewayQuery { name: "g1".to_owned() }),
         Query::Session(SessionQuery { session: w.session(1) }),
         Query::Summary(SummaryQuery {}),
+        Query::SegmentsOf(SegmentsQuery { instance }),
     ] {
         assert_eq!(wire::decode::<Query>(&wire::encode(&query)), Ok(query.clone()));
         let answer = w.state.answer(&query);
@@ -181,5 +183,5 @@ const GOLDEN_BATCH: &str = concat!(
     "011210111111111111111100000000000000011a1408021210111111111111111100000000000000021a1408031210111111111111111100",
     "00000000000003",
 );
-const GOLDEN_ALL: (usize, u32) = (0, 0);
+const GOLDEN_ALL: (usize, u32) = (890, 1_740_712_889);
 const GOLDEN_HASH: u64 = 342_874_644_530_151_940;

@@ -24,7 +24,7 @@ fn an_assign_raises_the_epoch_once() {
 fn only_a_live_session_of_a_gateway_that_stays_gets_a_partition() {
     let mut w = World::new(3, 2, 1);
     let p = w.partition(0);
-    let mut to = |w: &mut World, session| w.refused(Assign { partition: p.id, expect_epoch: p.epoch, session });
+    let to = |w: &mut World, session| w.refused(Assign { partition: p.id, expect_epoch: p.epoch, session });
     let bookie_session = w.state.bookie(BookieId(1)).unwrap().session.unwrap();
     assert_eq!(to(&mut w, bookie_session), ErrorCode::NoSuchSession);
     let dead = w.session(1);
@@ -72,7 +72,7 @@ fn members_are_registered_different_and_willing() {
     let mut w = World::new(4, 1, 1);
     let epoch = w.assign(1);
     let p = w.partition(0);
-    let mut with = |w: &mut World, members: [Member; 3]| {
+    let with = |w: &mut World, members: [Member; 3]| {
         let next = NextSegment { n: 1, quorum: QUORUM, members: members.to_vec() };
         w.run(Open { partition: p.id, epoch, prev: None, next }).map_err(|reject| reject.code)
     };
@@ -138,6 +138,28 @@ fn a_failed_owner_leaves_its_segment_to_be_recovered() {
     let recovered = w.roll_of(12, None);
     w.ok(recovered);
     assert_eq!(w.partition(0).next_offset, 12);
+}
+
+#[test]
+fn an_owner_that_gives_up_is_assigned_anew() {
+    let mut w = World::new(3, 1, 1);
+    let p = w.partition(0);
+    let session = w.session(1);
+    let never = Release { partition: p.id, epoch: p.epoch, session };
+    assert_eq!(w.refused(never), ErrorCode::Precondition);
+    let epoch = w.assign(1);
+    w.open();
+    let release = Release { partition: p.id, epoch, session };
+    assert_eq!(w.refused(Release { session: SessionId(99), ..release.clone() }), ErrorCode::Precondition);
+    w.ok(release.clone());
+    w.ok(release.clone());
+    assert_eq!(w.partition(0).epoch, epoch);
+    let roll = w.roll_of(5, Some(next(2)));
+    assert_eq!(w.refused(roll), ErrorCode::Precondition, "nobody is there to start the next segment");
+    let plan = plan::expire_and_assign(&w.state, &[]);
+    assert!(w.apply(&plan).results[0].is_ok());
+    assert_eq!(w.partition(0).epoch, epoch.next().unwrap());
+    assert_eq!(w.refused(release), ErrorCode::FencedEpoch);
 }
 
 #[test]

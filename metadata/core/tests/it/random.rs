@@ -80,6 +80,10 @@ fn make(state: &State, d: Dice) -> Command {
     let upto_n = u64::from(d.b) % (p.next_n + 1);
     let at = p.id;
     match d.op % 30 {
+        0 if d.c % 8 == 1 => {
+            let session = p.owner.as_ref().map_or(session, |owner| owner.session);
+            Release { partition: at, epoch, session }.into()
+        }
         0..=2 => Assign { partition: at, expect_epoch: epoch, session: live }.into(),
         3 => Assign { partition: at, expect_epoch: epoch, session }.into(),
         4..=7 => {
@@ -162,7 +166,10 @@ impl Memory {
                 assert!(!self.ids.contains(&("deleted partition", p.id.0)), "I9: partition {} came back", p.id);
                 let epoch = (p.epoch, p.owner.as_ref().map(|owner| owner.session));
                 let old = self.epochs.insert(p.id, epoch).unwrap_or(epoch);
-                assert!(old.0 < epoch.0 || old == epoch, "one epoch, one owner: {old:?} {epoch:?}");
+                assert!(
+                    old.0 < epoch.0 || old == epoch || (old.0 == epoch.0 && epoch.1.is_none()),
+                    "one epoch, one owner: {old:?} {epoch:?}"
+                );
                 let Some(open) = &p.open else { return };
                 let newest = self.opened.entry(p.id).or_insert(0);
                 assert!(open.n >= *newest, "I9: segment {}/{} came back", p.id, open.n);
