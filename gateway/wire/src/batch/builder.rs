@@ -87,6 +87,12 @@ impl BatchBuilder {
         self.count as u32
     }
 
+    /// Bytes of an uncompressed batch that holds this record alone: the smallest that it fits into.
+    pub fn alone_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> usize {
+        let body = record_body_len(0, 0, key, value, headers);
+        BATCH_HEADER_LEN + varint::len(body as i64) + body
+    }
+
     /// Upper bound of what [`BatchBuilder::push`] would add.
     pub fn record_len_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header]) -> usize {
         let bytes = |b: Option<&[u8]>| b.map_or(0, <[u8]>::len);
