@@ -1,0 +1,118 @@
+//! Settings of a metadata node. Each default carries its reason; `validate` names the key that is wrong.
+
+use std::path::PathBuf;
+
+use esker_net::Address;
+use esker_types::units::Interval;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A member of the metadata quorum: where it keeps its log, where it listens, and how patient it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Name of this node, for people. Its place in the quorum hangs on the data directory, not on the name.
+    pub node_name: String,
+    /// Address of the internal port: other voters, gateways and bookies connect here. Port 0 takes a free one.
+    pub listen: String,
+    /// Address under which others reach `listen`. Empty: the address bound. It is written into the quorum's
+    /// membership, so it must stay true over restarts.
+    pub advertised: String,
+    /// Directory of the log and the snapshots. A node whose directory is lost is a new node.
+    pub data_dir: PathBuf,
+    /// Ping of the leader to the others. Four of them fit into `leader-lease`, so one lost frame starts nothing.
+    pub heartbeat: Interval,
+    /// Silence of the leader after which others may be elected. Longer than any usual pause of a process; most of the
+    /// time that a failover takes.
+    pub leader_lease: Interval,
+    /// Distance between the moments at which the voters try, one after the other, to become leader. Longer than a
+    /// vote takes, so that two never split the votes for long.
+    pub election_slot: Interval,
+    /// A gateway or bookie that was not heard of for so long counts as dead. Dead processes are mostly found at
+    /// once, by their closed connection; this is for machines that vanish.
+    pub session_ttl: Interval,
+    /// Log entries after which a snapshot is written. Bounds the restart: some 100,000 are applied per second.
+    pub snapshot_entries: u64,
+    /// Log entries kept behind a snapshot, so that a node that was away shortly needs no snapshot.
+    pub entries_kept: u64,
+    /// Partitions that are moved from one gateway to another at the same time when the load is levelled out.
+    pub moves_at_once: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_name: "metadata-1".to_owned(),
+            listen: "127.0.0.1:9310".to_owned(),
+            advertised: String::new(),
+            data_dir: PathBuf::from("data/metadata"),
+            heartbeat: Interval::millis(250),
+            leader_lease: Interval::millis(1_000),
+            election_slot: Interval::millis(300),
+            session_ttl: Interval::secs(2),
+            snapshot_entries: 10_000,
+            entries_kept: 1_000,
+            moves_at_once: 8,
+        }
+    }
+}
+
+impl Config {
+    /// One line that names the key, or nothing to complain of.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.node_name.is_empty() || self.node_name.len() > 128 {
+            return Err("node-name must have 1 to 128 characters".to_owned());
+        }
+        self.listen.parse::<Address>().map_err(|error| format!("listen: {error}"))?;
+        if !self.advertised.is_empty() {
+            self.advertised.parse::<Address>().map_err(|error| format!("advertised: {error}"))?;
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err("data-dir must not be empty".to_owned());
+        }
+        let (heartbeat, lease) = (self.heartbeat.0, self.leader_lease.0);
+        if heartbeat.as_millis() < 10 {
+            return Err("heartbeat must be at least 10ms".to_owned());
+        }
+        if lease < heartbeat * 3 {
+            return Err(format!("leader-lease must be at least three times heartbeat ({})", self.heartbeat));
+        }
+        if self.election_slot.0 < heartbeat {
+            return Err(format!("election-slot must be at least heartbeat ({})", self.heartbeat));
+        }
+        if self.session_ttl.0 < heartbeat * 4 {
+            return Err(format!("session-ttl must be at least four times heartbeat ({})", self.heartbeat));
+        }
+        if self.snapshot_entries == 0 {
+            return Err("snapshot-entries must be above 0".to_owned());
+        }
+        if self.moves_at_once == 0 {
+            return Err("moves-at-once must be above 0".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_faults_name_their_key() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let faults: [(&str, fn(&mut Config)); 6] = [
+            ("node-name", |c| c.node_name.clear()),
+            ("listen", |c| c.listen = "nowhere".to_owned()),
+            ("leader-lease", |c| c.leader_lease = Interval::millis(300)),
+            ("election-slot", |c| c.election_slot = Interval::millis(1)),
+            ("session-ttl", |c| c.session_ttl = Interval::millis(500)),
+            ("snapshot-entries", |c| c.snapshot_entries = 0),
+        ];
+        for (key, break_it) in faults {
+            let mut config = Config::default();
+            break_it(&mut config);
+            let fault = config.validate().expect_err(key);
+            assert!(fault.starts_with(key), "{fault}");
+        }
+    }
+}
