@@ -86,7 +86,7 @@ impl<R: Rules> BookieState<R> {
             let Some(step) = state.index.find(at).and_then(|place| self.step(place, to)) else { break };
             bytes += match step.place {
                 StepPlace::Run(run) => u64::from(run.bytes),
-                StepPlace::Footer(_) => max_bytes, // how much it holds is seen when it is read
+                StepPlace::Footer(_) => 0, // how much it holds is seen when it is read
             };
             at = step.to;
             steps.push(step);

@@ -87,7 +87,11 @@ impl<R: Rules> BookieState<R> {
         if found != crc {
             return Err(Refused::Crc { expected: crc, found });
         }
-        Ok(self.enqueue(Record::Entry { segment, entry, crc, bytes }))
+        let seq = self.enqueue(Record::Entry { segment, entry, crc, bytes });
+        if let Some(state) = self.segments.get_mut(&segment) {
+            state.last_seq = seq;
+        }
+        Ok(seq)
     }
 
     /// All entries of `segment` in the file `seq` were copied forward: the file need not hold them once the copies are
@@ -152,7 +156,8 @@ impl<R: Rules> BookieState<R> {
     /// R14 decided that the copy is not needed: it is gone from memory now, its files are freed with the next LiveSets.
     pub fn drop_segment(&mut self, segment: SegmentId) -> Result<u64, Refused> {
         let state = self.segments.get(&segment).ok_or(Refused::Unknown)?;
-        if state.accepted > state.durable {
+        // Else a restart would find entries on both sides of the drop record.
+        if state.last_seq > self.durable_seq {
             return Err(Refused::Busy);
         }
         if self.poisoned {

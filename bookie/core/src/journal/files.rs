@@ -254,3 +254,7 @@ fn groups<'a, const N: usize>(
     }
     Ok(chunks.iter().copied())
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -312,3 +312,7 @@ impl Load {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "restart_tests.rs"]
+mod tests;

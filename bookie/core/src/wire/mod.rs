@@ -51,3 +51,6 @@ fn instance_from(bytes: &[u8]) -> Result<esker_types::InstanceId, WireError> {
 fn instance_bytes(instance: esker_types::InstanceId) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(&instance.0)
 }
+
+#[cfg(test)]
+mod tests;
