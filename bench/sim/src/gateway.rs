@@ -1,0 +1,522 @@
+//! A gateway process: partitions that it owns or believes to own, each the real `Partition`, and what it answers to
+//! clients. All of it is lost when the process dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use esker_bookie_core::owner::AddAnswerKind;
+use esker_gateway_core::partition::{
+    Alarm, Completed, Effect, EntriesRead, Event, Partition, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
+};
+use esker_metadata_core::{Command, GatewayAddresses, NodeRef, OpenSession, PartitionInfo, RegisterGateway, Reply};
+use esker_types::{BookieId, BootId, Entry, ErrorCode, GatewayId, InstanceId, Offset, PartitionId, Rules, SessionId, Time};
+
+use crate::client::{PendingFetch, values};
+use crate::metadata::Asker;
+use crate::network::Node;
+use crate::sometimes::Case;
+use crate::world::{Message, Pause, What, World};
+
+/// A produce request that waits for its outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    pub producer: usize,
+    pub attempt: u32,
+    pub first: u32,
+    pub count: u32,
+}
+
+/// One partition at one gateway, for one session.
+pub struct Hosted<R: Rules> {
+    pub partition: Partition<R>,
+    /// Unique in the run: an answer to an earlier life finds nobody.
+    pub life: u64,
+    tick_at: Option<Time>,
+    tags: BTreeSet<Tag>,
+    asks: BTreeMap<Ticket, Ask>,
+    next_ticket: Ticket,
+    /// Acked entries by base offset, as in the tail cache.
+    pub tail: BTreeMap<Offset, Entry>,
+    pub reads: BTreeMap<Tag, PendingFetch>,
+    pub fetches: u64,
+    pub high_watermark: Offset,
+    pub phase: Phase,
+}
+
+pub struct Gateway<R: Rules> {
+    pub id: GatewayId,
+    pub alive: bool,
+    /// Number of the run; 0 before the first.
+    pub boot: u64,
+    pub boot_id: BootId,
+    pub session: Option<SessionId>,
+    pub hosted: BTreeMap<PartitionId, Hosted<R>>,
+    /// Highest segment that this process started, per partition, over all its sessions.
+    started: BTreeMap<PartitionId, u64>,
+    pub pause: Pause,
+    pub watch_floor: u64,
+    /// When the session was last renewed.
+    pub renewed: Time,
+    /// Bookies that made trouble, not to be chosen before that time if there are others.
+    pub suspects: BTreeMap<BookieId, Time>,
+    /// Its last owned partition came by a handover.
+    pub took_over: bool,
+}
+
+impl<R: Rules> Gateway<R> {
+    pub fn new() -> Self {
+        Self {
+            id: GatewayId(0),
+            alive: false,
+            boot: 0,
+            boot_id: BootId::NIL,
+            session: None,
+            hosted: BTreeMap::new(),
+            started: BTreeMap::new(),
+            pause: Pause::default(),
+            watch_floor: 0,
+            renewed: Time::ZERO,
+            suspects: BTreeMap::new(),
+            took_over: false,
+        }
+    }
+
+    pub fn is_ready(&self, partition: PartitionId) -> bool {
+        self.hosted.get(&partition).is_some_and(|hosted| matches!(hosted.phase, Phase::Ready { .. }))
+    }
+}
+
+impl<R: Rules> Default for Gateway<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Rules> World<R> {
+    // --- life of the process
+
+    pub fn start_gateway(&mut self, g: usize, after_ns: u64) {
+        let boot_id = BootId::from_random(self.rng.uuid());
+        let gateway = &mut self.gateways[g];
+        gateway.alive = true;
+        gateway.boot += 1;
+        gateway.boot_id = boot_id;
+        let boot = gateway.boot;
+        if gateway.took_over {
+            gateway.took_over = false;
+            self.cases.hit(Case::RestartAfterHandover);
+        }
+        self.queue.after_ns(after_ns, What::GatewayBoot { gateway: g, boot });
+    }
+
+    /// Registers; while an older run's session lives under the name, again and again.
+    pub fn on_gateway_boot(&mut self, g: usize, boot: u64) {
+        let gateway = &self.gateways[g];
+        if !gateway.alive || gateway.boot != boot || gateway.session.is_some() {
+            return;
+        }
+        let command = Command::RegisterGateway(RegisterGateway {
+            name: format!("g{g}"),
+            boot: gateway.boot_id,
+            addresses: no_addresses(),
+            zone: String::new(),
+            version: 1,
+        });
+        let results = self.apply_now(&[command]);
+        match results.first() {
+            Some(Ok(Reply::Gateway(reply))) => {
+                self.gateways[g].id = reply.gateway;
+                self.begin_session(g, reply.session);
+            }
+            _ => {
+                let again = self.rng.latency_ns(self.plan.metadata_us * 10);
+                self.queue.after_ns(again, What::GatewayBoot { gateway: g, boot });
+            }
+        }
+    }
+
+    fn begin_session(&mut self, g: usize, session: SessionId) {
+        let now = self.queue.now();
+        let gateway = &mut self.gateways[g];
+        (gateway.session, gateway.renewed) = (Some(session), now);
+        let all: Vec<_> = self.metadata.state.partitions().map(|record| record.id).collect();
+        let revision = self.metadata.state.revision();
+        for info in all.into_iter().filter_map(|id| self.metadata.state.partition_info(id)).collect::<Vec<_>>() {
+            self.on_watch(g, revision, info);
+        }
+    }
+
+    pub fn crash_gateway(&mut self, g: usize) {
+        let now = self.queue.now();
+        self.trace.note(now, &[0xdead, g as u64], || format!("gateway {g} crashes"));
+        self.cases.hit(Case::GatewayCrash);
+        let gateway = &mut self.gateways[g];
+        gateway.alive = false;
+        gateway.session = None;
+        gateway.hosted.clear();
+        gateway.started.clear();
+        gateway.pause = Pause::default();
+    }
+
+    /// The session ended while the process lived: it gives up all it owned and begins anew.
+    pub fn on_session_lost(&mut self, g: usize, session: SessionId) {
+        if self.gateways[g].session != Some(session) {
+            return;
+        }
+        let hosted = std::mem::take(&mut self.gateways[g].hosted);
+        for (id, hosted) in &hosted {
+            self.gateways[g].started.insert(*id, hosted.partition.started_upto());
+        }
+        for ask in hosted.values().flat_map(|hosted| hosted.asks.values()) {
+            self.refuse(g, *ask, None);
+        }
+        let gateway = &mut self.gateways[g];
+        gateway.session = None;
+        let command = Command::OpenSession(OpenSession { node: NodeRef::Gateway(gateway.id), boot: gateway.boot_id });
+        let boot = gateway.boot;
+        match self.apply_now(&[command]).first() {
+            Some(Ok(Reply::Session(reply))) => self.begin_session(g, reply.session),
+            // Another run has the name: this one may only end.
+            _ => self.queue.after_ns(self.plan.metadata_us * 1_000, What::GatewayBoot { gateway: g, boot }),
+        }
+    }
+
+    // --- news from metadata
+
+    pub fn on_watch(&mut self, g: usize, revision: u64, info: PartitionInfo) {
+        let gateway = &mut self.gateways[g];
+        let (true, Some(session)) = (gateway.alive, gateway.session) else { return };
+        let id = info.record.id;
+        // By the node's name: whether an older run's partition is this one's is for the core to decide.
+        let owned = info.record.owner.as_ref().is_some_and(|owner| owner.gateway == gateway.id);
+        if owned && !gateway.hosted.contains_key(&id) {
+            self.host(g, id, session);
+        }
+        self.partition_event(g, id, Event::Info { revision, info });
+    }
+
+    fn host(&mut self, g: usize, id: PartitionId, session: SessionId) {
+        let gateway = self.gateways[g].id;
+        let started = self.gateways[g].started.get(&id).copied().unwrap_or(0);
+        let (config, settings) = (self.plan.partition_config(), self.plan.partition_settings());
+        self.lives += 1;
+        let hosted = Hosted {
+            partition: Partition::new(id, gateway, session, config, settings, started),
+            life: self.lives,
+            tick_at: None,
+            tags: BTreeSet::new(),
+            asks: BTreeMap::new(),
+            next_ticket: 0,
+            tail: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            fetches: 0,
+            high_watermark: 0,
+            phase: Phase::Idle,
+        };
+        self.gateways[g].hosted.insert(id, hosted);
+    }
+
+    pub fn on_watch_gone(&mut self, g: usize, partition: PartitionId) {
+        self.partition_event(g, partition, Event::Deleted);
+        if let Some(hosted) = self.gateways[g].hosted.remove(&partition) {
+            for ask in hosted.asks.into_values() {
+                self.refuse(g, ask, None);
+            }
+        }
+    }
+
+    // --- answers
+
+    /// Takes the tag off the list of open questions; false if it was answered before or nobody waits.
+    fn close_tag(&mut self, asker: Asker) -> bool {
+        let hosted = self.gateways[asker.gateway].hosted.get_mut(&asker.partition);
+        hosted.is_some_and(|hosted| hosted.life == asker.life && hosted.tags.remove(&asker.tag))
+    }
+
+    pub fn on_proposed(&mut self, asker: Asker, outcome: ProposeOutcome) {
+        if self.close_tag(asker) {
+            let now = self.queue.now();
+            self.trace.say(now, format_args!("gateway {} tag {} {outcome:?}", asker.gateway, asker.tag));
+            self.partition_event(asker.gateway, asker.partition, Event::Proposed { tag: asker.tag, outcome });
+        }
+    }
+
+    pub fn on_record_read(&mut self, asker: Asker, result: RecordRead) {
+        if self.close_tag(asker) {
+            self.partition_event(asker.gateway, asker.partition, Event::RecordRead { tag: asker.tag, result });
+        }
+    }
+
+    pub fn on_entries(&mut self, asker: Asker, result: EntriesRead) {
+        if self.close_tag(asker) {
+            self.partition_event(asker.gateway, asker.partition, Event::Entries { tag: asker.tag, result });
+        } else {
+            self.on_entries_for_reader(asker, result);
+        }
+    }
+
+    pub fn on_gateway_tick(&mut self, g: usize, life: u64, partition: PartitionId) {
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&partition).filter(|hosted| hosted.life == life) else {
+            return;
+        };
+        hosted.tick_at = None;
+        self.partition_event(g, partition, Event::Tick);
+    }
+
+    pub fn on_link(&mut self, g: usize, bookie: usize, up: bool) {
+        let instance = self.bookies[bookie].instance;
+        let partitions: Vec<_> = self.gateways[g].hosted.keys().copied().collect();
+        for partition in partitions {
+            self.partition_event(g, partition, Event::Link { instance, up });
+        }
+    }
+
+    pub fn gateway_message(&mut self, g: usize, message: Message) {
+        if !self.gateways[g].alive {
+            return;
+        }
+        match message {
+            Message::AddAnswer(answer) => {
+                match answer.kind {
+                    AddAnswerKind::Gap { .. } => self.cases.hit(Case::MemberGap),
+                    AddAnswerKind::Fenced { .. } => self.cases.hit(Case::ZombieFenced),
+                    _ => {}
+                }
+                self.partition_event(g, answer.segment.partition, Event::AddAnswer(answer));
+            }
+            Message::FenceAnswer(answer) => {
+                self.partition_event(g, answer.segment.partition, Event::FenceAnswer(answer));
+            }
+            Message::Entries { asker, result } => self.on_entries(asker, result),
+            Message::Transfer { partition, transfer } => {
+                // The record that makes this gateway the owner may come behind the state.
+                if let (Some(session), false) = (self.gateways[g].session, self.gateways[g].hosted.contains_key(&partition)) {
+                    self.host(g, partition, session);
+                }
+                self.partition_event(g, partition, Event::Transfer(transfer));
+            }
+            Message::Produce { producer, attempt, partition, first, batch } => {
+                let ask = Ask { producer, attempt, first, count: batch.count() };
+                match self.gateways[g].hosted.get_mut(&partition) {
+                    Some(hosted) => {
+                        hosted.next_ticket += 1;
+                        let ticket = hosted.next_ticket;
+                        hosted.asks.insert(ticket, ask);
+                        self.partition_event(g, partition, Event::Append { ticket, batch });
+                    }
+                    None => {
+                        let hint = self.owner_index(partition);
+                        self.refuse(g, ask, hint);
+                    }
+                }
+            }
+            Message::Fetch { reader, question, partition, offset } => {
+                self.on_fetch(g, reader, question, partition, offset);
+            }
+            _ => {}
+        }
+    }
+
+    /// The gateway that metadata names as owner, for redirects.
+    pub fn owner_index(&self, partition: PartitionId) -> Option<usize> {
+        let owner = self.metadata.state.partition(partition)?.owner.as_ref()?;
+        self.gateways.iter().position(|gateway| gateway.id == owner.gateway)
+    }
+
+    fn refuse(&mut self, g: usize, ask: Ask, hint: Option<usize>) {
+        let Ask { producer, attempt, first, .. } = ask;
+        let answer = Message::Produced { producer, attempt, first, result: Err(hint) };
+        self.send(Node::Gateway(g as u16), Node::Client(producer as u16), answer);
+    }
+
+    // --- driving the core
+
+    /// Hands the event to the partition and does what it asks for, until it asks for nothing or the process dies.
+    pub fn partition_event(&mut self, g: usize, id: PartitionId, event: Event) {
+        let now = self.queue.now();
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
+        hosted.partition.handle(now, event);
+        while let Some(effect) = self.gateways[g].hosted.get_mut(&id).and_then(|hosted| hosted.partition.poll()) {
+            if self.is_doomed_now(Node::Gateway(g as u16)) {
+                self.doomed = None;
+                self.crash_gateway(g);
+                self.plan_gateway_return(g);
+                return;
+            }
+            self.perform(g, id, effect);
+        }
+        self.arm_tick(g, id);
+    }
+
+    fn arm_tick(&mut self, g: usize, id: PartitionId) {
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
+        let Some(deadline) = hosted.partition.deadline() else { return };
+        if hosted.tick_at.is_none_or(|at| deadline < at) {
+            hosted.tick_at = Some(deadline);
+            // A timer never fires early, and a late one may fire for nothing.
+            let life = hosted.life;
+            self.queue.at(deadline, What::GatewayTick { gateway: g, life, partition: id });
+        }
+    }
+
+    fn perform(&mut self, g: usize, id: PartitionId, effect: Effect) {
+        let now = self.queue.now();
+        let here = Node::Gateway(g as u16);
+        self.trace.say(now, format_args!("gateway {g} p{id} does {}", brief(&effect)));
+        match effect {
+            Effect::SendAdd(add) => {
+                if let Some(b) = self.bookie_of(add.member) {
+                    self.send(here, Node::Bookie(b as u16), Message::Add(add));
+                }
+            }
+            Effect::SendFence { member, segment, epoch } => {
+                if let Some(b) = self.bookie_of(member) {
+                    self.send(here, Node::Bookie(b as u16), Message::Fence { member, segment, epoch });
+                }
+            }
+            Effect::ReadEntries { tag, member, segment, from, to, bytes_max } => {
+                let asker = self.open_tag(g, id, tag);
+                let patience = self.plan.member_timeout_ms * 1_000_000;
+                self.queue.after_ns(patience, What::ReadTimeout { asker });
+                if let Some(b) = self.bookie_of(member) {
+                    self.send(here, Node::Bookie(b as u16), Message::Read { asker, member, segment, from, to, bytes_max });
+                }
+            }
+            Effect::Propose { tag, command } => {
+                let asker = self.open_tag(g, id, tag);
+                self.note_proposal(&command);
+                self.propose(asker, command);
+            }
+            Effect::ReadRecord { tag } => {
+                let asker = self.open_tag(g, id, tag);
+                self.read_record(asker);
+            }
+            Effect::PickMembers { tag, wanted, exclude } => {
+                let choice = self.pick_members(g, wanted, &exclude);
+                self.partition_event(g, id, Event::Members { tag, choice });
+            }
+            Effect::Complete { ticket, result } => self.complete(g, id, ticket, result),
+            Effect::Committed(entry) => {
+                if let Some(hosted) = self.gateways[g].hosted.get_mut(&id) {
+                    hosted.tail.insert(entry.header.base_offset, entry);
+                    while hosted.tail.len() > 8 {
+                        hosted.tail.pop_first();
+                    }
+                }
+            }
+            Effect::HighWatermark(offset) => self.on_high_watermark(g, id, offset),
+            Effect::LogStart(_) | Effect::Flow { .. } | Effect::Drained => {}
+            Effect::Phase(phase) => self.on_phase(g, id, phase),
+            Effect::SendTransfer { to, transfer } => {
+                self.cases.hit(Case::HandoverDone);
+                if let Some(other) = self.gateways.iter().position(|gateway| gateway.session == Some(to)) {
+                    self.gateways[other].took_over = true;
+                    self.send(here, Node::Gateway(other as u16), Message::Transfer { partition: id, transfer });
+                }
+            }
+            Effect::Suspect(member) => {
+                let until = now + Duration::from_micros(self.plan.upkeep_us() * 4);
+                self.gateways[g].suspects.insert(member.bookie, until);
+            }
+            Effect::NeedAssign => self.need_assign(id),
+            Effect::Alarm(alarm) => self.on_alarm(g, &alarm),
+        }
+    }
+
+    fn open_tag(&mut self, g: usize, id: PartitionId, tag: Tag) -> Asker {
+        let hosted = self.gateways[g].hosted.get_mut(&id).expect("its effect is being performed");
+        hosted.tags.insert(tag);
+        Asker { gateway: g, life: hosted.life, partition: id, tag }
+    }
+
+    fn note_proposal(&mut self, command: &Command) {
+        match command {
+            Command::Roll(_) => self.cases.hit(Case::RollDone),
+            Command::PutIntent(_) => self.cases.hit(Case::Substitution),
+            Command::DeleteBegin(_) => self.cases.hit(Case::Retention),
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, g: usize, id: PartitionId, ticket: Ticket, result: Result<Completed, Refusal>) {
+        let Some(ask) = self.gateways[g].hosted.get_mut(&id).and_then(|hosted| hosted.asks.remove(&ticket)) else {
+            return;
+        };
+        let Ask { producer, attempt, first, count } = ask;
+        match result {
+            Ok(done) => {
+                self.cases.hit(Case::Acked);
+                if done.duplicate {
+                    self.cases.hit(Case::DuplicateOfCommitted);
+                }
+                self.check_ack(id, done.base_offset + i64::from(count) - 1);
+                let number = self.producers[producer].number;
+                self.oracle.acked(id, done.base_offset, &values(number, first, count));
+                let answer = Message::Produced { producer, attempt, first, result: Ok(done.base_offset) };
+                self.send(Node::Gateway(g as u16), Node::Client(producer as u16), answer);
+            }
+            Err(refusal) => {
+                let hint = matches!(refusal.code, ErrorCode::NotOwner | ErrorCode::Moved | ErrorCode::ShuttingDown)
+                    .then(|| self.owner_index(id))
+                    .flatten();
+                self.refuse(g, ask, hint);
+            }
+        }
+    }
+
+    /// I4: what is acked stands on an ack quorum of the members of one segment.
+    fn check_ack(&mut self, id: PartitionId, offset: Offset) {
+        if self.oracle.beyond_model {
+            return;
+        }
+        let sets = self.member_sets(id);
+        let holds = |(segment, members, ack): &(_, Vec<InstanceId>, usize)| {
+            self.oracle.ack_has_quorum(*segment, members, *ack, offset)
+        };
+        if !sets.iter().any(holds) {
+            self.oracle.fail("I4", format!("partition {id}: offset {offset} acked without an ack quorum of fsyncs"));
+        }
+    }
+
+    fn on_high_watermark(&mut self, g: usize, id: PartitionId, offset: Offset) {
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
+        hosted.high_watermark = offset;
+        let epoch = hosted.partition.epoch().unwrap_or_default();
+        self.oracle.high_watermark(id, epoch, offset);
+    }
+
+    fn on_phase(&mut self, g: usize, id: PartitionId, phase: Phase) {
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
+        if matches!(phase, Phase::Recovering { .. }) {
+            self.cases.hit(Case::Recovery);
+        }
+        hosted.phase = phase;
+    }
+
+    /// Some alarms say that the promise is broken: within the fault model none of them may ring.
+    fn on_alarm(&mut self, g: usize, alarm: &Alarm) {
+        let now = self.queue.now();
+        self.trace.note(now, &[0xa1a], || format!("gateway {g} ALARM {alarm}"));
+        match alarm {
+            Alarm::Conflict { .. } => self.oracle.fail("I3", format!("gateway {g}: {alarm}")),
+            Alarm::Loss { .. } | Alarm::BadChain { .. } if !self.oracle.beyond_model => {
+                self.oracle.fail("I3", format!("gateway {g}: {alarm}"));
+            }
+            Alarm::Unreadable { .. } | Alarm::NoCoverage { .. } | Alarm::Loss { .. } | Alarm::BadChain { .. } => {}
+        }
+    }
+}
+
+fn no_addresses() -> GatewayAddresses {
+    let none = String::new;
+    GatewayAddresses { quic: none(), kafka: none(), http: none(), internal: none() }
+}
+
+fn brief(effect: &Effect) -> String {
+    match effect {
+        Effect::SendAdd(add) => format!("SendAdd {} e{} to {}", add.segment, add.entry.header.entry, add.member.bookie),
+        Effect::Committed(entry) => format!("Committed {} e{}", entry.header.segment, entry.header.entry),
+        Effect::SendTransfer { to, .. } => format!("SendTransfer to session {to}"),
+        other => format!("{other:?}").chars().take(400).collect(),
+    }
+}

@@ -1,0 +1,1 @@
+//! Seeds that once found a bug, each under the bug's name.

@@ -1,0 +1,78 @@
+use std::time::Instant;
+
+use esker_sim::campaign::campaign;
+use esker_sim::plan::{Faults, Plan};
+use esker_sim::run::run;
+use esker_sim::shrink::shrink;
+use esker_types::AllRules;
+
+use crate::mutants::MUTANTS;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Seeds that a release build runs on every test: two cores need well under four minutes for them.
+const SEEDS: u64 = 100_000;
+
+/// Many seeds, no broken promise, and every case that matters was met. In a dev build a hundredth of it.
+#[test]
+fn many_seeds() {
+    let share = if cfg!(debug_assertions) { 100 } else { 1 };
+    let count = number("ESKER_SIM_SEEDS").unwrap_or(SEEDS / share);
+    let first = number("ESKER_SIM_FIRST").unwrap_or(0);
+    let start = Instant::now();
+    let outcome = campaign(first, count, 2);
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{} seeds in {seconds:.1} s: {:.0} seeds/s", outcome.seeds, outcome.seeds as f64 / seconds);
+    println!(
+        "{} events, {} acks, {} seeds beyond the fault model, {} seeds run twice",
+        outcome.events, outcome.acks, outcome.beyond_model, outcome.repeated
+    );
+    println!("{}", outcome.cases);
+    if let Some((seed, text)) = outcome.failure {
+        panic!("{}", explain(seed, &text));
+    }
+    assert_eq!(outcome.seeds, count);
+    assert!(outcome.repeated >= count / 100, "1 % of the seeds run twice");
+    if count >= SEEDS {
+        let never = outcome.cases.never_met();
+        assert!(never.is_empty(), "the generator never made these cases, so the run proves nothing about them: {never:?}");
+    }
+}
+
+/// What a person needs of a failing seed: why, the smallest plan that still fails, and the line that shows it.
+fn explain(seed: u64, text: &str) -> String {
+    let plan = Plan::from_seed(seed);
+    let report = run::<AllRules>(&plan, false);
+    let (small, report) = shrink(&plan, report, run::<AllRules>, 300);
+    let violation = report.violation.map(|v| format!("{}: {}", v.rule, v.text)).unwrap_or_default();
+    format!(
+        "seed {seed} breaks a promise\n  {text}\nshrunk to {:?}, {} acts\n  {violation}\nrerun: {}\n",
+        small.faults,
+        small.acts,
+        small.rerun_line()
+    )
+}
+
+/// Shows one seed, line by line, under the rules or under a mutant (`ESKER_SIM_MUTANT=FENCE_DURABLE`).
+#[test]
+fn one_seed() {
+    let Some(seed) = number("ESKER_SIM_SEED") else { return };
+    let mut plan = Plan::from_seed(seed);
+    if let Some(faults) = number("ESKER_SIM_FAULTS") {
+        plan.faults = Faults(u32::try_from(faults).expect("a set of faults is 32 bits"));
+    }
+    plan.acts = number("ESKER_SIM_ACTS").map_or(plan.acts, |acts| acts as u32);
+    plan.batches = number("ESKER_SIM_BATCHES").unwrap_or(plan.batches);
+    plan.partitions = number("ESKER_SIM_PARTITIONS").map_or(plan.partitions, |n| n as usize);
+    plan.producers = number("ESKER_SIM_PRODUCERS").map_or(plan.producers, |n| n as usize);
+    let mutant = std::env::var("ESKER_SIM_MUTANT").ok();
+    let mutant = mutant.and_then(|rule| MUTANTS.iter().find(|mutant| mutant.rule == rule));
+    let go = mutant.map_or(run::<AllRules> as fn(&Plan, bool) -> _, |mutant| mutant.run);
+    let report = go(&plan, std::env::var("ESKER_SIM_QUIET").is_err());
+    println!("{} events, {} acks, trace {:#018x}", report.events, report.acks, report.trace_hash);
+    if let Some(violation) = report.violation {
+        panic!("{}: {}", violation.rule, violation.text);
+    }
+}
