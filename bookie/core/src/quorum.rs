@@ -12,7 +12,11 @@ pub struct Held {
 
 /// Qa-th largest position: so many entries are on an ack quorum. 0 while fewer than `ack` members answered.
 pub fn acked(positions: impl IntoIterator<Item = u64>, ack: u8) -> u64 {
-    let mut all: Vec<u64> = positions.into_iter().collect();
+    // No member set is larger; this runs for every answer, so it allocates nothing.
+    let mut all = [0; Quorum::WRITE_MAX as usize];
+    for (slot, position) in all.iter_mut().zip(positions) {
+        *slot = position;
+    }
     all.sort_unstable_by(|a, b| b.cmp(a));
     usize::from(ack).checked_sub(1).and_then(|i| all.get(i).copied()).unwrap_or(0)
 }

@@ -70,6 +70,7 @@ pub(super) struct Active<R: Rules> {
     pub carried: Vec<Draft>,
     pub tail: Tail<R>,
     pub roll: Option<Roll>,
+    pub last_append: Time,
     pub roll_not_before: Time,
     /// A roll is due at `roll_not_before`.
     pub roll_wanted: bool,
@@ -98,6 +99,7 @@ impl<R: Rules> Active<R> {
             carried: Vec::new(),
             tail: Tail::None,
             roll: None,
+            last_append: Time::ZERO,
             roll_not_before: Time::ZERO,
             roll_wanted: false,
             quorum_lost: false,
@@ -168,6 +170,7 @@ impl<R: Rules> Active<R> {
                 self.table.pend(sequence.as_ref(), base_offset, batch.count(), batch.header().largest_ts());
                 self.next_offset += Offset::from(batch.count());
                 self.waiting_bytes += batch.bytes().len() as u64;
+                self.last_append = now;
                 self.waiting.push_back(Waiting { ticket, batch, base_offset });
                 self.pump(now, common);
             }

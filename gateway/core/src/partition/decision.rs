@@ -17,8 +17,6 @@ pub(super) struct Decision {
     step: Step,
     /// Of the last try.
     pub rejected: Option<ErrorCode>,
-    /// A try may still be applied, at any time.
-    pub unknown: bool,
     retry: Duration,
 }
 
@@ -34,7 +32,7 @@ impl Decision {
         let tag = common.tag();
         common.emit(Effect::Propose { tag, command: command.clone() });
         let retry = common.config.metadata_retry;
-        Self { command, step: Step::Proposed(tag), rejected: None, unknown: false, retry }
+        Self { command, step: Step::Proposed(tag), rejected: None, retry }
     }
 
     /// The next try may differ in what the rules let it (`next`, the target of a handover).
@@ -49,8 +47,8 @@ impl Decision {
         }
         match outcome {
             ProposeOutcome::Rejected { code, .. } => self.rejected = Some(*code),
-            ProposeOutcome::Unknown => self.unknown = true,
-            ProposeOutcome::Applied { .. } | ProposeOutcome::NotApplied => {}
+            // Applied or not, known or not: only the record tells.
+            ProposeOutcome::Applied { .. } | ProposeOutcome::NotApplied | ProposeOutcome::Unknown => {}
         }
         let tag = common.tag();
         self.step = Step::Reading(tag);

@@ -1,6 +1,8 @@
 //! Closing the open segment while its owner lives (R6): pick members, make sure that metadata answers, let what is in
 //! flight settle, freeze for ever, and propose the same end until it is decided.
 
+use std::time::Duration;
+
 use esker_bookie_core::owner::Closing;
 use esker_metadata_core::{Command, Handover, PartitionRecord, Roll as RollCommand};
 use esker_types::{Epoch, Rules, SessionId, Time};
@@ -9,6 +11,9 @@ use super::active::{Active, Fall, Tail};
 use super::common::{Common, Verdict, close_of, next_of, verdict};
 use super::decision::Decision;
 use super::event::{Effect, MemberChoice, ProposeOutcome, Tag, Transfer};
+
+/// A partition without appends for so long gets no new segment when its old one is closed for its age.
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Ordered by urgency: a later one takes over a roll that is not frozen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +95,7 @@ impl<R: Rules> Active<R> {
         let full = common.settings.segment_ms.saturating_mul(if small { 6 } else { 1 });
         let spread = (common.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ writing.owner.segment().n) % 100;
         let ms = full - full / 1000 * spread;
-        writing.opened_at + std::time::Duration::from_millis(ms.min(1 << 44))
+        writing.opened_at + Duration::from_millis(ms.min(1 << 44))
     }
 
     /// Why the open segment should be closed now, if it should.
@@ -138,8 +143,9 @@ impl<R: Rules> Active<R> {
 
     fn begin_roll(&mut self, now: Time, common: &mut Common, why: Why, to: Option<SessionId>) {
         let tag = common.tag();
-        if why == Why::Drain {
-            // Nothing more will come: close without a successor.
+        let unused = why == Why::Time && now.since(self.last_append) >= IDLE_AFTER;
+        if why == Why::Drain || unused {
+            // Nothing more will come, or not soon: close without a successor.
             common.emit(Effect::ReadRecord { tag });
             self.roll = Some(Roll { why, to, step: Step::Probing(tag, None) });
             return;
@@ -213,8 +219,14 @@ impl<R: Rules> Active<R> {
                 if !deciding.decision.on_read(now, tag) {
                     return;
                 }
+                if deciding.closing.is_none() && (answered || deciding.decision.rejected.is_some()) {
+                    // A handover of an idle partition froze nothing, so it may be given up: should it still be
+                    // applied, the epoch moves and we step down. Who wants it asks again.
+                    self.roll = None;
+                    return self.pump(now, common);
+                }
                 if deciding.decision.rejected.is_some() {
-                    return self.after_reject(now, common);
+                    return self.after_reject(common);
                 }
                 if answered && !R::STAY_FROZEN_WHILE_UNKNOWN {
                     // The mutant takes "still open" for "my command is gone".
@@ -232,16 +244,9 @@ impl<R: Rules> Active<R> {
 
     /// This try was refused and the segment is open: a named bookie or the target session is gone. The end stays the
     /// same; the successor is picked anew, and a move is given up (whoever wants it asks again).
-    fn after_reject(&mut self, now: Time, common: &mut Common) {
+    fn after_reject(&mut self, common: &mut Common) {
         let Some(Roll { to, step: Step::Deciding(deciding), .. }) = &mut self.roll else { return };
         *to = None;
-        if deciding.closing.is_none() && !deciding.decision.unknown {
-            self.roll = None; // an idle partition: nothing is frozen, nothing else can happen
-            return self.pump(now, common);
-        }
-        if deciding.closing.is_none() {
-            return; // the handover may still apply: keep asking
-        }
         let tag = common.tag();
         deciding.repicking = Some(tag);
         common.emit(Effect::PickMembers { tag, wanted: common.settings.quorum, exclude: Vec::new() });

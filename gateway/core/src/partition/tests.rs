@@ -1,3 +1,4 @@
+mod bookie;
 mod chaos;
 mod steps;
 mod world;

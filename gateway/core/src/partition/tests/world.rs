@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use esker_bookie_core::owner::{Add, AddAnswer, AddAnswerKind, FenceAnswer, FenceAnswerKind};
+use esker_bookie_core::owner::{Add, AddAnswer, FenceAnswer};
 use esker_metadata_core::{
     Assign, Command, CreateTopic, ExpireSession, GatewayAddresses, InitCluster, RegisterBookie, RegisterGateway, Reply,
     State,
 };
-use esker_types::checksum::crc32c;
 use esker_types::{
     BootId, ClusterId, Epoch, InstanceId, Member, Offset, PartitionId, Quorum, Rules, SegmentId, SessionId, Time,
     TopicId,
 };
 use esker_wire::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 
+use super::bookie::Bookie;
 use crate::partition::*;
 
 pub struct Rng(u64);
@@ -41,51 +40,6 @@ impl Rng {
 
 pub fn instance(i: usize) -> InstanceId {
     InstanceId([i as u8 + 1; 16])
-}
-
-/// Accepts in order, fsyncs at once.
-#[derive(Default)]
-pub struct Bookie {
-    pub up: bool,
-    pub epoch: Epoch,
-    pub held: BTreeMap<SegmentId, Vec<Bytes>>,
-}
-
-impl Bookie {
-    pub fn add(&mut self, add: &Add) -> AddAnswerKind {
-        if add.req_epoch < self.epoch {
-            return AddAnswerKind::Fenced { max_epoch: self.epoch };
-        }
-        let held = self.held.entry(add.segment).or_default();
-        let (at, len) = (add.entry.header.entry, held.len() as u64);
-        if at > len {
-            return AddAnswerKind::Gap { accepted: len };
-        }
-        if at < len {
-            let same = crc32c(&held[at as usize]) == add.entry.crc();
-            return if same { AddAnswerKind::Ok { durable: len } } else { AddAnswerKind::Conflict { entry: at } };
-        }
-        held.push(add.entry.bytes.clone());
-        AddAnswerKind::Ok { durable: len + 1 }
-    }
-
-    pub fn fence(&mut self, segment: SegmentId, epoch: Epoch) -> FenceAnswerKind {
-        if epoch < self.epoch {
-            return FenceAnswerKind::Fenced { max_epoch: self.epoch };
-        }
-        self.epoch = epoch;
-        let durable = self.held.get(&segment).map_or(0, |held| held.len() as u64);
-        FenceAnswerKind::Ok { durable, lac: 0, limbo: false }
-    }
-
-    pub fn read(&self, segment: SegmentId, from: u64, to: u64, at_most: usize) -> EntriesRead {
-        let held = self.held.get(&segment).map(Vec::as_slice).unwrap_or_default();
-        let end = (to as usize).min(held.len());
-        match held.get(from as usize..end).filter(|run| !run.is_empty()) {
-            Some(run) => EntriesRead::Data(run.iter().take(at_most).cloned().collect()),
-            None => EntriesRead::NoSuchEntry,
-        }
-    }
 }
 
 pub enum Job {
@@ -330,6 +284,12 @@ impl<R: Rules> World<R> {
         self.at(Duration::from_micros(delay), job);
     }
 
+    fn send_or_lose(&mut self, job: Job) {
+        if !self.lost() {
+            self.send(job);
+        }
+    }
+
     fn lost(&mut self) -> bool {
         let percent = self.faults.loss;
         !self.healed && self.rng.chance(percent)
@@ -357,14 +317,11 @@ impl<R: Rules> World<R> {
                 if add.recovery {
                     self.seen.insert("write back");
                 }
-                if !self.lost() {
-                    self.send(Job::Add { life, add });
-                }
+                self.send_or_lose(Job::Add { life, add });
             }
             Effect::SendFence { member, segment, epoch } => {
-                if !self.lost() {
-                    self.send(Job::Fence { life, member, segment, epoch });
-                }
+                let job = Job::Fence { life, member, segment, epoch };
+                self.send_or_lose(job);
             }
             Effect::ReadEntries { tag, member, segment, from, to, .. } => {
                 if self.lost() {
