@@ -178,6 +178,12 @@ impl<R: Rules> BookieState<R> {
         }
     }
 
+    /// Memory of the index, roughly. Bounded: a run of entries for each block of files without a footer (the current
+    /// one, and one for each unclean stop until it is freed), a range for each other file and segment.
+    pub fn index_bytes(&self) -> usize {
+        self.segments.values().map(|state| 200 + state.index.bytes()).sum()
+    }
+
     /// Files before the current one with what still counts in them, oldest first.
     pub fn file_uses(&self) -> Vec<FileUse> {
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();

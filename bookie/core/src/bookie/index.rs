@@ -100,6 +100,15 @@ impl Index {
         self.files.get(&file).and_then(|place| place.runs.as_deref()).unwrap_or_default()
     }
 
+    /// Memory that this takes, roughly.
+    pub fn bytes(&self) -> usize {
+        let place = |place: &FilePlace| {
+            let runs = place.runs.as_ref().map_or(0, Vec::len);
+            96 + place.ranges.len() * size_of::<(EntryId, EntryId)>() + runs * size_of::<Run>()
+        };
+        self.files.values().map(place).sum()
+    }
+
     /// The file has a footer now: the exact runs are forgotten.
     pub fn footered(&mut self, file: u64) {
         if let Some(place) = self.files.get_mut(&file) {

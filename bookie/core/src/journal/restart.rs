@@ -11,7 +11,7 @@ use esker_types::{EntryId, Epoch, PartitionId, Rules, SegmentId};
 
 use super::block::{BlockKind, Item, ItemKind};
 use super::files::{FileHeader, Hole, RetainedFile, Run};
-use super::scan::{BlockFound, FileScan, Piece, ScanLimits, read_footer, read_header, scan_file};
+use super::scan::{BlockFound, FileScan, Piece, ScanLimits, footer_block, read_header, scan_file};
 use super::storage::ReadAt;
 use super::superblock::Superblock;
 use super::{FileId, JournalIds, Lsn, align_up};
@@ -66,7 +66,7 @@ impl Restored {
     }
 }
 
-/// Reads the journal of `ids` as it lies on the disk. Never writes: the next file starts with what this found.
+/// Call [`super::scan::newer_format`] first. Reads the journal of `ids` as it lies on the disk. Never writes: the next file starts with what this found.
 pub fn restart<R: Rules, S: ReadAt>(ids: JournalIds, storage: &S, evidence: &Evidence) -> Restored {
     let mut present: Vec<(FileId, u64)> = storage.files();
     present.sort();
@@ -150,7 +150,7 @@ impl Load {
                 self.unknown = true; // listed, and not in the directory
                 continue;
             };
-            let footer = file.footer.and_then(|at| read_footer(storage, ids, file.id, at));
+            let footer = file.footer.and_then(|at| footer_block(storage, ids, file.id, at));
             let mut retained = file.clone();
             if let Some(footer) = footer {
                 for (segment, runs) in footer.segments {

@@ -149,7 +149,9 @@ fn flip_every_byte(name: &str, journal: &Journal) -> u64 {
     let (mut losses, mut tried) = (0, 0);
     for (file, bytes) in &journal.disk.files {
         for at in 0..bytes.len() {
-            for mask in [1 << (at % 8), 0xff] {
+            // Every bit of a block's first sector in turn; behind it, mostly padding, one flip a byte.
+            let masks: &[u8] = if at % 4096 < 512 { &[1 << (at % 8), 0xff] } else { &[0xff] };
+            for &mask in masks {
                 let bad = flipped(&journal.disk, *file, at, mask);
                 let verdict = journal.check(&bad, &|| format!("{name}: {file} byte {at} mask {mask:#04x}"));
                 losses += u64::from(matches!(verdict, Verdict::Loss { .. }));
@@ -263,6 +265,32 @@ fn every_subset_of_the_last_sectors_is_cut_without_limbo() {
         let verdict = journal.check(&disk, &|| format!("sectors {kept:#018b}"));
         assert!(!matches!(verdict, Verdict::Loss { .. }), "sectors {kept:#018b}: {verdict:?}");
     }
+}
+
+#[test]
+fn a_damaged_footer_costs_no_entry() {
+    let journal = journal();
+    let restored = restart::<AllRules, _>(IDS, &journal.disk, &journal.evidence);
+    let first = &restored.files[0];
+    let at = first.footer.expect("full").offset as usize + 130;
+    let disk = flipped(&journal.disk, first.id, at, 1);
+    assert_eq!(journal.check(&disk, &|| "footer at the restart".into()), Verdict::Clean);
+    let (mut node, _) =
+        Node::<AllRules>::boot(journal.disk.clone(), journal.limits, BootFacts::default(), &journal.evidence);
+    node.disk.files.insert(first.id, disk.files[&first.id].clone());
+    assert_eq!(node.read(seg(1, 1), 0, u64::MAX).entries.len(), 5, "found damaged while running");
+}
+
+#[test]
+fn a_newer_format_is_seen_before_it_is_taken_for_damage() {
+    use crate::journal::scan::newer_format;
+
+    let journal = journal();
+    assert_eq!(newer_format(&journal.disk, IDS), None);
+    let file = *journal.disk.files.keys().next().expect("some");
+    assert_eq!(newer_format(&flipped(&journal.disk, file, 4, 3), IDS), Some(2));
+    let garbage = flipped(&flipped(&journal.disk, file, 4, 3), file, 8, 1);
+    assert_eq!(newer_format(&garbage, IDS), None);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use esker_types::{EntryId, SegmentId};
 
-use super::block::{BlockHead, BlockKind, HEAD_LEN, Item, ItemKind};
-use super::files::{FileHeader, Footer, FooterAt, Hole, Run};
+use super::block::{BlockFault, BlockHead, BlockKind, HEAD_LEN, Item, ItemKind};
+use super::files::{FileFormatError, FileHeader, Footer, FooterAt, Hole, Run};
 use super::storage::{ReadAt, Window};
 use super::{ALIGN, FileId, JournalIds, Lsn};
 
@@ -67,7 +67,7 @@ pub struct ScanLimits {
 }
 
 /// Scans `file` from its first byte. Never fails: what can't be read is a hole.
-pub fn scan_file<S: ReadAt>(
+pub fn scan_file<S: ReadAt + ?Sized>(
     storage: &S,
     ids: JournalIds,
     file: FileId,
@@ -107,7 +107,7 @@ pub fn scan_file<S: ReadAt>(
     scan.out
 }
 
-struct Scanner<'a, S> {
+struct Scanner<'a, S: ?Sized> {
     window: Window<'a, S>,
     ids: JournalIds,
     out: FileScan,
@@ -116,7 +116,7 @@ struct Scanner<'a, S> {
     hole_from: Option<u64>,
 }
 
-impl<S: ReadAt> Scanner<'_, S> {
+impl<S: ReadAt + ?Sized> Scanner<'_, S> {
     fn close_hole(&mut self, to: u64) {
         if let Some(from) = self.hole_from.take() {
             self.out.pieces.push(Piece::Hole(Hole { from, to }));
@@ -195,6 +195,23 @@ fn found(head: &BlockHead, payload: &Bytes, linked: bool, whole: bool) -> BlockF
     block
 }
 
+/// The format of a file that a newer version of the program wrote, if there is one: then this version must not start,
+/// since it would take what it can't read for damage.
+pub fn newer_format<S: ReadAt + ?Sized>(storage: &S, ids: JournalIds) -> Option<u32> {
+    storage.files().into_iter().find_map(|(file, file_len)| {
+        let first = storage.read_at(file, 0, HEAD_LEN).ok()?;
+        if let Err(BlockFault::Version(version)) = BlockHead::peek(&first) {
+            // Only a version beside our own cluster's name is news; anything else is garbage.
+            return (first.get(8..24) == Some(&ids.cluster.0[..])).then_some(version.into());
+        }
+        let (_, payload) = read_whole(storage, ids, file, file_len, 0)?;
+        match FileHeader::decode(&payload) {
+            Err(FileFormatError::Newer { found }) => Some(found),
+            _ => None,
+        }
+    })
+}
+
 /// The header of `file`, if its first block verifies whole.
 pub fn read_header<S: ReadAt>(storage: &S, ids: JournalIds, file: FileId, file_len: u64) -> Option<(Lsn, FileHeader)> {
     let (head, payload) = read_whole(storage, ids, file, file_len, 0)?;
@@ -202,8 +219,30 @@ pub fn read_header<S: ReadAt>(storage: &S, ids: JournalIds, file: FileId, file_l
     (head.kind == BlockKind::Header).then_some((head.lsn, header))
 }
 
-/// The footer of `file` at a place that a later file's header tells, if it verifies whole.
+/// The index of a full file, from its footer, or put together from its blocks if the footer does not verify: a damaged
+/// index is no damaged entry. None if neither can be read.
 pub fn read_footer<S: ReadAt + ?Sized>(storage: &S, ids: JournalIds, file: FileId, at: FooterAt) -> Option<Footer> {
+    footer_block(storage, ids, file, at).or_else(|| {
+        let limits = ScanLimits { valid_len: Some(at.offset), holes: Vec::new() };
+        let scan = scan_file(storage, ids, file, at.offset, &limits);
+        let mut footer = Footer::default();
+        for piece in scan.pieces {
+            let Piece::Block(block) = piece else { continue };
+            for (segment, run) in block.runs {
+                footer.segments.entry(segment).or_default().push(run);
+            }
+        }
+        (!footer.segments.is_empty()).then_some(footer)
+    })
+}
+
+/// The footer of `file` at a place that a later file's header tells, if it verifies whole.
+pub(super) fn footer_block<S: ReadAt + ?Sized>(
+    storage: &S,
+    ids: JournalIds,
+    file: FileId,
+    at: FooterAt,
+) -> Option<Footer> {
     let file_len = at.offset.checked_add(at.len.into())?;
     let (head, payload) = read_whole(storage, ids, file, file_len, at.offset)?;
     let footer = Footer::decode(&payload, file.seq).ok()?;

@@ -27,7 +27,7 @@ pub trait ReadAt {
     /// Up to `len` bytes from `offset`; fewer only at the end of the file.
     fn read_at(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, ReadFault>;
 
-    /// The verified footer of a full file. Implementations may keep some of them in memory.
+    /// The index of a full file. Implementations may keep some of them in memory.
     fn footer(&self, ids: JournalIds, file: FileId, at: FooterAt) -> Option<Arc<Footer>> {
         read_footer(self, ids, file, at).map(Arc::new)
     }
@@ -48,7 +48,7 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
 }
 
 /// Reads a file front to back in large steps, whatever sizes are asked for.
-pub(crate) struct Window<'a, S> {
+pub(crate) struct Window<'a, S: ?Sized> {
     storage: &'a S,
     file: FileId,
     file_len: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Window<'a, S> {
 /// One read of a scan.
 const WINDOW_BYTES: usize = 4 << 20;
 
-impl<'a, S: ReadAt> Window<'a, S> {
+impl<'a, S: ReadAt + ?Sized> Window<'a, S> {
     pub fn new(storage: &'a S, file: FileId, file_len: u64) -> Self {
         Self { storage, file, file_len, start: 0, bytes: Bytes::new() }
     }
