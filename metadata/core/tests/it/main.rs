@@ -1,5 +1,7 @@
 //! Tests of the metadata state machine as its users see it.
 
+#![allow(clippy::unwrap_used)]
+
 mod close;
 mod copies;
 mod format;

@@ -56,16 +56,16 @@ fn members(pick: u8) -> Vec<Member> {
 fn make(state: &State, d: Dice) -> Command {
     let p = partition(state, d.a);
     // One in eight comes from the past.
-    let epoch = if d.c % 8 == 0 { Epoch(p.epoch.0.saturating_sub(1)) } else { p.epoch };
+    let epoch = if d.c.is_multiple_of(8) { Epoch(p.epoch.0.saturating_sub(1)) } else { p.epoch };
     let session = SessionId(u64::from(d.b % 24));
     let live = state.gateways().filter_map(|g| g.session).nth(usize::from(d.b % 3)).unwrap_or(session);
-    let n = if d.c % 5 == 0 { u64::from(d.b % 6) } else { p.next_n };
-    let next = (d.b % 4 != 0).then(|| NextSegment { n, quorum: QUORUM, members: members(d.b) });
+    let n = if d.c.is_multiple_of(5) { u64::from(d.b % 6) } else { p.next_n };
+    let next = (!d.b.is_multiple_of(4)).then(|| NextSegment { n, quorum: QUORUM, members: members(d.b) });
     let base = p.open.as_ref().map_or(p.next_offset, |open| open.base_offset);
     let records = i64::from(d.b % 5) - i64::from(d.c % 16 == 1);
     let close = Close {
         n: p.open.as_ref().map_or(p.next_n, |open| open.n),
-        last: (d.b % 7 != 0).then_some(EntryId::from(d.b)),
+        last: (!d.b.is_multiple_of(7)).then_some(EntryId::from(d.b)),
         end_offset: base + records,
         digest: u64::from(d.c),
         bytes: 1,
@@ -108,9 +108,9 @@ fn make(state: &State, d: Dice) -> Command {
             let expect_boot_no = known.map_or(0, |bookie| bookie.boot_no);
             RegisterBookie { boot: boot(u64::from(d.c) + 1), expect_boot_no, ..bookie(b) }.into()
         }
-        24 => ExpireSession { session: if d.c % 2 == 0 { live } else { session } }.into(),
+        24 => ExpireSession { session: if d.c.is_multiple_of(2) { live } else { session } }.into(),
         25 => match d.c % 4 {
-            0 => DrainBookie { bookie: BookieId(b), draining: d.c % 8 == 0 }.into(),
+            0 => DrainBookie { bookie: BookieId(b), draining: d.c.is_multiple_of(8) }.into(),
             1 => DrainGateway { gateway: GatewayId(g), draining: d.c % 8 == 1 }.into(),
             2 => OpenSession { node: NodeRef::Gateway(GatewayId(g)), boot: boot(u64::from(d.c % 4) + 1) }.into(),
             _ => AllocProducerIds { count: u32::from(d.b) }.into(),
@@ -120,12 +120,14 @@ fn make(state: &State, d: Dice) -> Command {
             AddPartitions { topic: topic_id(u64::from(d.b % 4) + 1), total: u32::from(d.c % 5), validate_only: false }
                 .into()
         }
-        28 if d.c % 4 == 0 => DeleteTopic { topic: topic_id(u64::from(d.b % 4) + 1) }.into(),
-        28 => {
-            AlterTopic { topic: topic_id(2), settings: vec![setting("retention.ms", "5")], validate_only: d.c % 2 == 0 }
-                .into()
+        28 if d.c.is_multiple_of(4) => DeleteTopic { topic: topic_id(u64::from(d.b % 4) + 1) }.into(),
+        28 => AlterTopic {
+            topic: topic_id(2),
+            settings: vec![setting("retention.ms", "5")],
+            validate_only: d.c.is_multiple_of(2),
         }
-        _ if d.c % 16 == 0 => LoseBookie { bookie: BookieId(b), instance: instance(b) }.into(),
+        .into(),
+        _ if d.c.is_multiple_of(16) => LoseBookie { bookie: BookieId(b), instance: instance(b) }.into(),
         _ => Roll { partition: at, epoch, close, next: None }.into(),
     }
 }
@@ -255,7 +257,7 @@ fn the_generator_reaches_what_it_must() {
             continue;
         }
         w.wall += 7;
-        let applied = w.state.apply::<AllRules>(w.wall, &[command.clone()]);
+        let applied = w.state.apply::<AllRules>(w.wall, std::slice::from_ref(&command));
         *seen.entry((command.name(), applied.results[0].is_ok())).or_default() += 1;
     }
     for name in ["assign", "open", "roll", "handover", "force-close", "put-intent", "drop-bookie-copies", "delete-done"]
