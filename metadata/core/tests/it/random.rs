@@ -235,7 +235,7 @@ fn run(batches: &[Vec<Dice>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
     #[test]
     fn any_commands_keep_the_invariants(
         batches in proptest::collection::vec(proptest::collection::vec(dice(), 1..4), 1..120),
