@@ -7,6 +7,7 @@ pub mod error;
 pub mod frame;
 pub mod hello;
 pub mod ids;
+pub mod moves;
 pub mod opcode;
 pub mod rules;
 pub mod segment;

@@ -1,0 +1,93 @@
+//! What a gateway counts. One function or field per observation; names end in their unit.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Clones count into the same series.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub partitions: Gauge,
+    pub connections: Gauge,
+    pub connections_refused: Counter,
+    pub streams: Gauge,
+    pub bad_frames: Counter,
+    pub appended_bytes: Counter,
+    pub appended_entries: Counter,
+    pub appends: Counter,
+    pub append_errors: Counter,
+    pub append_timeouts: Counter,
+    pub append_seconds: Histogram,
+    pub read_bytes: Counter,
+    pub tail_hits: Counter,
+    pub tail_misses: Counter,
+    pub tail_bytes: Gauge,
+    pub bookie_reads: Counter,
+    pub bookie_read_failures: Counter,
+    pub moves: Counter,
+    pub move_seconds: Histogram,
+    pub sessions_lost: Counter,
+    pub alarms: Counter,
+}
+
+impl Metrics {
+    pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("esker_gateway");
+        let metrics = Self::unregistered();
+        macro_rules! add {
+            ($($field:ident $name:literal $help:literal;)*) => { $(registry.register($name, $help, metrics.$field.clone());)* };
+        }
+        add! {
+            partitions "partitions" "Partitions that this gateway was given";
+            connections "quic_connections" "Open client connections";
+            connections_refused "quic_connections_refused" "Connections refused: too many, or no Hello in time";
+            streams "quic_streams" "Open client streams";
+            bad_frames "bad_frames" "Streams ended because of bytes that are not the protocol";
+            appended_bytes "appended_bytes" "Bytes of record batches acknowledged by an ack quorum";
+            appended_entries "appended_entries" "Entries acknowledged by an ack quorum";
+            appends "appends" "Batches taken from producers";
+            append_errors "append_errors" "Batches refused or failed";
+            append_timeouts "append_timeouts" "Batches answered with unknown outcome after append.timeout";
+            append_seconds "append_seconds" "From a batch's arrival to its answer";
+            read_bytes "read_bytes" "Bytes of record batches sent to readers";
+            tail_hits "tail_cache_hits" "Pushes served from the tail cache";
+            tail_misses "tail_cache_misses" "Pushes that went to bookies";
+            tail_bytes "tail_cache_bytes" "Bytes held by the tail cache";
+            bookie_reads "bookie_reads" "Reads from bookies for clients";
+            bookie_read_failures "bookie_read_failures" "Reads that no bookie could serve";
+            moves "moves" "Partitions handed over on request";
+            move_seconds "move_seconds" "From the freeze of a partition until its new owner was ready";
+            sessions_lost "sessions_lost" "Sessions that ended while this process lived";
+            alarms "alarms" "Partitions that asked for an operator";
+        }
+        metrics
+    }
+
+    /// For tests and tools that show nothing.
+    pub fn unregistered() -> Self {
+        Self {
+            partitions: Gauge::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            streams: Gauge::default(),
+            bad_frames: Counter::default(),
+            appended_bytes: Counter::default(),
+            appended_entries: Counter::default(),
+            appends: Counter::default(),
+            append_errors: Counter::default(),
+            append_timeouts: Counter::default(),
+            append_seconds: Histogram::new(exponential_buckets(100e-6, 2.0, 18)),
+            read_bytes: Counter::default(),
+            tail_hits: Counter::default(),
+            tail_misses: Counter::default(),
+            tail_bytes: Gauge::default(),
+            bookie_reads: Counter::default(),
+            bookie_read_failures: Counter::default(),
+            moves: Counter::default(),
+            move_seconds: Histogram::new(exponential_buckets(500e-6, 2.0, 16)),
+            sessions_lost: Counter::default(),
+            alarms: Counter::default(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::sync::Arc;
+
+use esker_types::error::ErrorInfo;
+use esker_types::{ErrorCode, Offset};
+use esker_wire::batch::{self, DecodeLimits};
+use esker_wire::native::Position;
+
+use super::{Chunk, ColdReader, ReadError};
+use crate::gateway::Gateway;
+use crate::partition::{Handle, News};
+
+/// What a position stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub offset: Offset,
+    /// Of the record at `offset`, for a time that found one; else -1.
+    pub timestamp_ms: i64,
+}
+
+/// Turns a position into an offset, in a partition that is ready.
+pub async fn find_position(
+    gateway: &Arc<Gateway>,
+    handle: &Arc<Handle>,
+    news: News,
+    at: Position,
+) -> Result<Found, ReadError> {
+    let found = |offset| Ok(Found { offset, timestamp_ms: -1 });
+    match at {
+        Position::Earliest(_) => found(news.log_start),
+        Position::Latest(_) => found(news.high_watermark),
+        Position::Offset(offset) if (news.log_start..=news.high_watermark).contains(&offset) => found(offset),
+        Position::Offset(offset) => Err(out_of_range(offset, news)),
+        Position::TimeMs(time) => by_time(gateway, handle, news, time).await,
+    }
+}
+
+pub fn out_of_range(offset: Offset, news: News) -> ErrorInfo {
+    let News { log_start, high_watermark, .. } = news;
+    let message = format!("offset {offset} is not in [{log_start}, {high_watermark}]");
+    ErrorInfo { from: log_start, to: high_watermark, ..ErrorInfo::new(ErrorCode::OffsetOutOfRange, message) }
+}
+
+/// The first record at or after `time`. Whole segments that are older are skipped by what metadata says of them; the
+/// rest is read, because timestamps of clients need not grow.
+async fn by_time(gateway: &Arc<Gateway>, handle: &Arc<Handle>, news: News, time: i64) -> Result<Found, ReadError> {
+    let first = gateway.view.read(|state| {
+        let young = state.chain(handle.id).find(|closed| closed.max_ts >= time && closed.end_offset > news.log_start);
+        young
+            .map(|closed| closed.base_offset)
+            .or_else(|| state.chain(handle.id).next_back().map(|last| last.end_offset))
+    });
+    let mut offset = first.unwrap_or(news.log_start).max(news.log_start);
+    let mut reader = ColdReader::new(gateway.clone(), handle.clone());
+    while offset < news.high_watermark {
+        let cached = gateway.tail.read(handle.id, offset, news.high_watermark, usize::MAX);
+        let entries = match cached {
+            Some(entries) => entries,
+            None => match reader.read(offset).await? {
+                Chunk::Entries(entries) => entries,
+                Chunk::Lost { to, .. } => {
+                    offset = to;
+                    continue;
+                }
+                Chunk::End => break,
+            },
+        };
+        for entry in &entries {
+            if entry.max_ts >= time
+                && let Some(found) = in_batches(&entry.batches, time, news.log_start)?
+            {
+                return Ok(found);
+            }
+            offset = entry.end_offset;
+        }
+    }
+    Ok(Found { offset: news.high_watermark, timestamp_ms: -1 })
+}
+
+fn in_batches(batches: &bytes::Bytes, time: i64, log_start: Offset) -> Result<Option<Found>, ReadError> {
+    let broken =
+        |e: batch::BatchError| ErrorInfo::new(ErrorCode::Internal, format!("a stored batch does not parse: {e}"));
+    for batch in batch::split(batches.clone(), false) {
+        let batch = batch.map_err(broken)?;
+        if batch.header().largest_ts() < time {
+            continue;
+        }
+        for record in batch.records(DecodeLimits::default()).map_err(broken)? {
+            let record = record.map_err(broken)?;
+            if record.timestamp_ms >= time && record.offset >= log_start {
+                return Ok(Some(Found { offset: record.offset, timestamp_ms: record.timestamp_ms }));
+            }
+        }
+    }
+    Ok(None)
+}

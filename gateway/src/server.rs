@@ -1,0 +1,291 @@
+//! A gateway as a whole: what is started, in which order, and how it is stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_bookie_client::{BookieClient, ClientConfig};
+use esker_gateway_core::partition;
+use esker_metadata_client::{MetadataStore, View};
+use esker_metadata_core::GatewayAddresses;
+use esker_net::{Address, ListenError, Network, Pool, serve};
+use esker_types::{GatewayId, SessionId};
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{AllowAll, Authorizer};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::door::{self, Door, EndpointError};
+use crate::gateway::Gateway;
+use crate::internal::Internal;
+use crate::keeper::{self, Keeper, RegisterError, Standing};
+use crate::metrics::Metrics;
+use crate::partition::Handles;
+use crate::producer_ids::ProducerIds;
+use crate::proposer::{self, Proposer};
+use crate::shard::{self, Services, Shards};
+use crate::tail::TailCache;
+use crate::transfers::Transfers;
+
+/// What a gateway is given.
+pub struct Deps<'a> {
+    /// Identity and links to other nodes. Its boot id is the process's.
+    pub network: Network,
+    pub store: Arc<dyn MetadataStore>,
+    /// Fed by `store`.
+    pub view: View,
+    pub registry: &'a mut Registry,
+    /// Stops everything at once; [`Server::stop`] is the graceful way.
+    pub cancel: CancellationToken,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("gateway config: {0}")]
+    Config(String),
+    #[error("no metadata within {seconds} s: is the metadata quorum up, and reachable at the configured addresses?")]
+    NoMetadata { seconds: u64 },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("internal.listen: {0}")]
+    Listen(#[from] ListenError),
+    #[error("internal.listen is not an address: {0}")]
+    Address(#[from] esker_net::BadAddress),
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+/// Where the gateway is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub quic: SocketAddr,
+    pub internal: Address,
+}
+
+/// A running gateway. Dropping it stops it hard; other gateways take over.
+pub struct Server {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) identity: (GatewayId, SessionId),
+    addresses: Addresses,
+    /// Doors and streams; cancelled first.
+    pub(crate) doors: CancellationToken,
+    /// Everything else.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// How long a start waits for a first copy of the metadata, and for the session of a former process to end.
+const METADATA_WAIT: Duration = Duration::from_secs(30);
+const REGISTER_WAIT: Duration = Duration::from_secs(20);
+
+impl Server {
+    /// Opens the doors and registers. At return the gateway is in metadata and will be given partitions.
+    pub async fn start(config: Config, deps: Deps<'_>) -> Result<Self, StartError> {
+        Self::start_with(config, deps, Arc::new(AllowAll)).await
+    }
+
+    /// The same with an authorizer.
+    pub async fn start_with(
+        config: Config,
+        deps: Deps<'_>,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Result<Self, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let Deps { network, store, view, registry, cancel } = deps;
+        let cancel = cancel.child_token();
+        let stop = cancel.clone().drop_guard();
+        let cluster_known = async {
+            while view.read(|state| state.cluster().is_none()) {
+                view.changed(view.revision()).await;
+            }
+        };
+        let waited = tokio::time::timeout(METADATA_WAIT, cluster_known).await;
+        waited.map_err(|_| StartError::NoMetadata { seconds: METADATA_WAIT.as_secs() })?;
+        if let Some(cluster) = view.read(|state| state.cluster().map(|cluster| cluster.id)) {
+            network.set_cluster(cluster);
+        }
+        let endpoint = door::open(&config.quic)?;
+        let listener = network.listen(&config.internal.listen.parse()?).await?;
+        let quic = endpoint.local_addr().map_err(|source| {
+            StartError::Endpoint(EndpointError::Bind { address: config.quic.listen.clone(), source })
+        })?;
+        let addresses = Addresses { quic, internal: listener.local_address().clone() };
+        let parts = Parts::assemble(config, &network, store, view, registry, &cancel, authorizer);
+        let request = keeper::registration(
+            &parts.gateway.config.node_name,
+            parts.gateway.boot,
+            advertised(&parts.gateway.config, &addresses),
+            &parts.gateway.config.zone,
+        );
+        let identity = keeper::register(&*parts.gateway.store, request, REGISTER_WAIT).await?;
+        let doors = cancel.child_token();
+        let server = Self {
+            gateway: parts.gateway.clone(),
+            endpoint,
+            identity,
+            addresses,
+            doors,
+            cancel,
+            tasks: parts.tasks.clone(),
+            _stop: stop,
+        };
+        let internal = Arc::new(Internal { gateway: server.gateway.clone() });
+        server.tasks.spawn(serve(listener, internal, server.cancel.child_token()));
+        parts.run(identity);
+        let door =
+            Door::new(server.gateway.clone(), server.endpoint.clone(), server.tasks.clone(), server.doors.clone());
+        server.tasks.spawn(door::accept(Arc::new(door)));
+        tracing::info!(gateway = %identity.0, session = %identity.1, quic = %server.addresses.quic, internal = %server.addresses.internal, "gateway started");
+        Ok(server)
+    }
+
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// For `/readyz`: what is missing, if anything.
+    pub fn ready(&self) -> Result<(), String> {
+        self.gateway.ready()
+    }
+
+    /// [`Server::ready`] for whoever outlives the server's owner, such as an HTTP door.
+    pub fn readiness(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+        let gateway = self.gateway.clone();
+        move || gateway.ready()
+    }
+
+    /// Resolves if the gateway can't go on. It has no such fault of its own today: what it loses it asks for again.
+    pub async fn failed(&self) -> String {
+        self.cancel.cancelled().await;
+        "the gateway was stopped".to_owned()
+    }
+
+    /// Partitions that this gateway has now.
+    pub fn partitions(&self) -> usize {
+        self.gateway.handles.count()
+    }
+}
+
+/// Everything that runs, wired up but not started.
+struct Parts {
+    gateway: Arc<Gateway>,
+    services: Arc<Services>,
+    inboxes: Vec<shard::Inbox>,
+    proposals: proposer::ProposerInbox,
+    standing: watch::Sender<Standing>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Parts {
+    fn assemble(
+        config: Config,
+        network: &Network,
+        store: Arc<dyn MetadataStore>,
+        view: View,
+        registry: &mut Registry,
+        cancel: &CancellationToken,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Self {
+        let (clock, tasks, metrics) = (Clock::default(), TaskTracker::new(), Metrics::register(registry));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if config.shards == 0 { cores } else { config.shards as usize };
+        let (shards, inboxes) = Shards::new(count);
+        let bookies = BookieClient::new(
+            network.clone(),
+            Arc::new(view.clone()),
+            Arc::new(shards.clone()),
+            ClientConfig {
+                read_timeout: config.read.timeout.0,
+                read_concurrency: config.read.concurrency as usize,
+                ..ClientConfig::default()
+            },
+            cancel.clone(),
+        );
+        let peers = Pool::new(network.clone());
+        let handles = Arc::new(Handles::default());
+        let tail = Arc::new(TailCache::new(config.tail_cache.as_usize(), count));
+        let (proposer, proposals) = Proposer::new();
+        let room = config.append.total_inflight.as_usize().min(Semaphore::MAX_PERMITS);
+        let (standing, standing_rx) = watch::channel(Standing { gateway: GatewayId(0), session: None });
+        let inflight = config.append.partition_inflight.0;
+        let services = Arc::new(Services {
+            clock,
+            view: view.clone(),
+            store: store.clone(),
+            bookies: bookies.clone(),
+            proposer,
+            transfers: Transfers::new(peers.clone(), view.clone(), clock, tasks.clone(), cancel.clone()),
+            shards: shards.clone(),
+            handles: handles.clone(),
+            tail: tail.clone(),
+            metrics: metrics.clone(),
+            // Twice the room that producers have: the core never needs to refuse what was let in.
+            core: partition::Config {
+                partition_bytes: 2 * inflight,
+                in_flight_bytes: inflight,
+                ..partition::Config::default()
+            },
+            append_timeout: config.append.timeout.0,
+            partition_room: config.append.partition_inflight.as_usize(),
+            tasks: tasks.clone(),
+            cancel: cancel.clone(),
+        });
+        let gateway = Arc::new(Gateway {
+            boot: network.identity().boot,
+            clock,
+            view,
+            store,
+            shards,
+            handles,
+            tail,
+            bookies,
+            peers,
+            authorizer,
+            metrics,
+            standing: standing_rx,
+            room: Arc::new(Semaphore::new(room)),
+            producer_ids: ProducerIds::default(),
+            config,
+        });
+        Self { gateway, services, inboxes, proposals, standing, tasks, cancel: cancel.clone() }
+    }
+
+    fn run(self, (id, session): (GatewayId, SessionId)) {
+        let Self { gateway, services, inboxes, proposals, standing, tasks, cancel } = self;
+        shard::start(&services, inboxes);
+        let proposing =
+            proposer::run(proposals, gateway.store.clone(), gateway.shards.clone(), tasks.clone(), cancel.clone());
+        tasks.spawn(proposing);
+        let keeper = Keeper {
+            store: gateway.store.clone(),
+            view: gateway.view.clone(),
+            shards: gateway.shards.clone(),
+            bookies: gateway.bookies.clone(),
+            boot: gateway.boot,
+            session_ttl: gateway.config.session_ttl.0,
+            metrics: gateway.metrics.clone(),
+            standing,
+            cancel,
+        };
+        tasks.spawn(keeper.run(id, session));
+    }
+}
+
+fn advertised(config: &Config, bound: &Addresses) -> GatewayAddresses {
+    let quic = match config.quic.advertised.is_empty() {
+        true => bound.quic.to_string(),
+        false => config.quic.advertised.join(","),
+    };
+    let internal = match config.internal.advertised.is_empty() {
+        true => bound.internal.to_string(),
+        false => config.internal.advertised.clone(),
+    };
+    GatewayAddresses { quic, kafka: String::new(), http: String::new(), internal }
+}

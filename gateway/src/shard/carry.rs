@@ -1,0 +1,195 @@
+//! Carrying out what partition cores ask for. Everything here returns at once; answers come back as messages.
+
+use esker_bookie_client::{ReadFailure, ReadRange, placement};
+use esker_gateway_core::partition::{
+    Completed, Effect, EntriesRead, Event, MemberChoice, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
+};
+use esker_metadata_core::{Answer, Command, PartitionQuery, Query, Release};
+use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, SegmentId, Time};
+
+use super::mailbox::Control;
+use super::run::Shard;
+use super::slot::Slot;
+use crate::proposer::Proposal;
+use crate::tail::CachedEntry;
+
+/// What one partition's effects leave to be done when all of them have been looked at: first readers may see what is
+/// acked, then producers are told, so that a producer that reads finds its own records.
+#[derive(Default)]
+struct Collected {
+    completions: Vec<(Ticket, Result<Completed, Refusal>)>,
+    high_watermark: Option<Offset>,
+    log_start: Option<Offset>,
+    phase: Option<Phase>,
+}
+
+impl Shard {
+    /// Polls every partition that was touched until it wants nothing more.
+    pub(super) fn carry_out(&mut self, now: Time) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            // Out of the map while it is worked on, so that the shard's other parts can be used meanwhile.
+            let Some(mut slot) = self.slots.remove(&id) else { continue };
+            slot.dirty = false;
+            self.poll(now, id, &mut slot);
+            if let Some(deadline) = slot.deadline().filter(|at| slot.armed.is_none_or(|armed| *at < armed)) {
+                slot.armed = Some(deadline);
+                self.timers.arm(deadline, id);
+            }
+            let over = slot.is_over();
+            self.slots.insert(id, slot);
+            if over {
+                self.drop_slot(id);
+            }
+        }
+        // Keeps its memory for the next turn.
+        self.dirty = dirty;
+    }
+
+    fn poll(&mut self, now: Time, id: PartitionId, slot: &mut Slot) {
+        let mut collected = Collected::default();
+        while let Some(effect) = slot.core.poll() {
+            self.carry(now, id, slot, effect, &mut collected);
+        }
+        let Collected { completions, high_watermark, log_start, phase } = collected;
+        let epoch = slot.core.epoch();
+        slot.handle.publish(|news| {
+            news.epoch = epoch.unwrap_or(news.epoch);
+            news.high_watermark = high_watermark.unwrap_or(news.high_watermark);
+            news.log_start = log_start.unwrap_or(news.log_start);
+            news.phase = phase.unwrap_or(news.phase);
+        });
+        for (ticket, outcome) in completions {
+            slot.tickets.complete(ticket, outcome);
+        }
+        if phase == Some(Phase::Idle) {
+            if let Some(moving) = slot.moving.take() {
+                self.services.transfers.finish_move(id, moving.to, moving.since, moving.reply);
+            }
+        }
+    }
+
+    fn carry(&mut self, now: Time, id: PartitionId, slot: &mut Slot, effect: Effect, collected: &mut Collected) {
+        let services = &self.services;
+        match effect {
+            Effect::SendAdd(add) => services.bookies.add(&add),
+            Effect::SendFence { member, segment, epoch } => services.bookies.fence(member, segment, epoch),
+            Effect::Complete { ticket, result } => collected.completions.push((ticket, result)),
+            Effect::Committed(entry) => self.committed(id, &entry),
+            Effect::Suspect(member) => self.penalties.penalise(now, member.bookie),
+            Effect::HighWatermark(offset) => collected.high_watermark = Some(offset),
+            Effect::LogStart(offset) => collected.log_start = Some(offset),
+            Effect::Phase(phase) => {
+                tracing::debug!(partition = %id, ?phase, "partition phase");
+                collected.phase = Some(phase);
+            }
+            Effect::PickMembers { tag, wanted, exclude } => {
+                let choice = self.pick(now, id, wanted, &exclude);
+                slot.core.handle(now, Event::Members { tag, choice });
+            }
+            Effect::Propose { tag, command } => self.propose(now, id, slot, tag, command),
+            Effect::ReadRecord { tag } => self.read_record(id, slot.life, tag),
+            Effect::ReadEntries { tag, member, segment, from, to, bytes_max } => {
+                self.read_entries(id, slot.life, tag, member, ReadRange { segment, from, to, bytes_max });
+            }
+            Effect::SendTransfer { to, transfer } => services.transfers.send(id, to, transfer),
+            Effect::NeedAssign => self.release(id, slot),
+            // Producers wait for room (`Handle::room`), which is the same bound seen from outside.
+            Effect::Flow { .. } | Effect::Drained => {}
+            Effect::Alarm(alarm) => {
+                services.metrics.alarms.inc();
+                tracing::error!(partition = %id, %alarm, "partition needs an operator");
+            }
+        }
+    }
+
+    fn committed(&self, id: PartitionId, entry: &Entry) {
+        let header = &entry.header;
+        if header.kind != EntryKind::Data || header.count == 0 {
+            return;
+        }
+        let (base_offset, end_offset) = (header.base_offset, header.end_offset());
+        let cached = CachedEntry { base_offset, end_offset, max_ts: header.max_ts, batches: entry.payload() };
+        self.services.metrics.appended_bytes.inc_by(cached.batches.len() as u64);
+        self.services.metrics.appended_entries.inc();
+        self.services.tail.insert(id, cached);
+        self.services.metrics.tail_bytes.set(self.services.tail.used() as i64);
+    }
+
+    fn propose(&self, now: Time, id: PartitionId, slot: &mut Slot, tag: Tag, command: Command) {
+        let proposal = Proposal { partition: id, life: slot.life, tag, command };
+        if self.services.proposer.submit(proposal).is_err() {
+            slot.core.handle(now, Event::Proposed { tag, outcome: ProposeOutcome::NotApplied });
+        }
+    }
+
+    /// The partition is stuck under its epoch: give it back, so that the controller assigns it under a new one.
+    fn release(&self, id: PartitionId, slot: &Slot) {
+        let (Some((_, session)), Some(epoch)) = (self.session, slot.core.epoch()) else { return };
+        let command = Command::Release(Release { partition: id, epoch, session });
+        tracing::warn!(partition = %id, %epoch, "giving the partition back to be assigned anew");
+        // If it does not go through, the core asks again; a tag of nobody's is ignored.
+        let _ = self.services.proposer.submit(Proposal { partition: id, life: 0, tag: Tag::MAX, command });
+    }
+
+    fn pick(&self, now: Time, id: PartitionId, wanted: Quorum, exclude: &[BookieId]) -> Option<MemberChoice> {
+        let (bookies, penalties) = (&self.services.bookies, &self.penalties);
+        let candidates: Vec<placement::Candidate> = self.services.view.read(|state| {
+            let taking = state.bookies().filter(|bookie| bookie.takes_segments());
+            let candidate = |bookie: &std::sync::Arc<esker_metadata_core::BookieRecord>| placement::Candidate {
+                member: bookie.member(),
+                zone: bookie.zone.clone(),
+                load: 0,
+                penalised: penalties.is_penalised(now, bookie.id) || bookies.is_down(bookie.id),
+            };
+            taking.map(candidate).collect()
+        });
+        match placement::pick(&candidates, wanted, exclude, id.0) {
+            Ok(picked) => Some(MemberChoice { members: picked.members, quorum: picked.quorum }),
+            Err(too_few) => {
+                tracing::warn!(partition = %id, %too_few, "no place for a segment");
+                None
+            }
+        }
+    }
+
+    fn read_record(&self, id: PartitionId, life: u64, tag: Tag) {
+        let services = self.services.clone();
+        self.services.tasks.spawn(async move {
+            let query = Query::Partition(PartitionQuery { partition: id });
+            let result = match services.store.read(query).await {
+                Ok(Answer::Partition(answer)) => match answer.info {
+                    Some(info) => RecordRead::Info { revision: answer.revision, info },
+                    None => RecordRead::Gone,
+                },
+                Ok(_) => RecordRead::Failed,
+                Err(error) => {
+                    tracing::debug!(partition = %id, %error, "can't read the partition's record");
+                    RecordRead::Failed
+                }
+            };
+            let event = Event::RecordRead { tag, result };
+            services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
+        });
+    }
+
+    fn read_entries(&self, id: PartitionId, life: u64, tag: Tag, member: Member, range: ReadRange) {
+        let services = self.services.clone();
+        self.services.tasks.spawn(async move {
+            let result = match services.bookies.read_from(member, range).await {
+                Ok(entries) => EntriesRead::Data(entries),
+                Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
+                Err(ReadFailure::Failed { segment, reason }) => {
+                    log_failed_read(segment, member, &reason);
+                    EntriesRead::Failed
+                }
+            };
+            let event = Event::Entries { tag, result };
+            services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
+        });
+    }
+}
+
+fn log_failed_read(segment: SegmentId, member: Member, reason: &str) {
+    tracing::debug!(%segment, bookie = %member.bookie, reason, "recovery could not read from a member");
+}
