@@ -67,6 +67,7 @@ impl<R: Rules> BookieState<R> {
             segments,
             max_epoch,
             tombstones: restored.tombstones,
+            dropping: BTreeMap::new(),
             files: restored.files.into_iter().map(|file| (file.id.seq, file)).collect(),
             unlink: restored.stray,
             spare: None,

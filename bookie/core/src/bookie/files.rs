@@ -4,7 +4,7 @@ use esker_types::{Rules, SegmentId};
 
 use super::{Action, BookieState};
 use crate::journal::block::{BlockWrite, ItemKind};
-use crate::journal::files::{FileHeader, Footer, FooterAt, RetainedFile, Run};
+use crate::journal::files::{FileHeader, Footer, FooterAt, RetainedFile};
 use crate::journal::writer::Durable;
 use crate::journal::{FileId, Lsn};
 
@@ -90,13 +90,15 @@ impl<R: Rules> BookieState<R> {
         self.phase = Phase::Ending;
         let file = self.writer.file().seq;
         let mut footer = Footer::default();
-        for (segment, state) in &self.segments {
-            let mut runs: Vec<Run> = state.index.runs_in(file).to_vec();
+        // Segments whose drop is not durable yet are listed too: a power cut now brings them back whole.
+        let held = self.segments.iter().map(|(segment, state)| (segment, &state.index));
+        for (segment, index) in self.dropping.iter().chain(held) {
+            let runs = index.runs_in(file);
             if !runs.is_empty() {
-                runs.sort_by_key(|run| run.offset);
-                footer.segments.insert(*segment, runs);
+                footer.segments.entry(*segment).or_default().extend_from_slice(runs);
             }
         }
+        footer.segments.values_mut().for_each(|runs| runs.sort_by_key(|run| run.offset));
         self.writer.end_file(&footer)
     }
 
@@ -114,6 +116,9 @@ impl<R: Rules> BookieState<R> {
             }
             keep
         });
+        // Dropped, and the record that says so comes behind this header: files are left out on account of it already.
+        let base = self.writer.next_base();
+        self.tombstones.extend(self.dropping.keys().map(|segment| (*segment, base)));
         // A tombstone is needed while a file that is older than it may hold the segment's entries.
         let oldest = self.files.values().map(|file| file.base).min().unwrap_or(Lsn(u64::MAX));
         self.tombstones.retain(|_, lsn| oldest < *lsn);
@@ -171,7 +176,10 @@ impl<R: Rules> BookieState<R> {
 
     fn control_durable(&mut self, kind: ItemKind, segment: SegmentId, value: u64, lsn: Lsn) {
         match kind {
-            ItemKind::Dropped => drop(self.tombstones.insert(segment, lsn)),
+            ItemKind::Dropped => {
+                self.tombstones.insert(segment, lsn);
+                self.dropping.remove(&segment);
+            }
             ItemKind::LimboCleared => self.limbo_cleared(segment, value),
             // These took effect in memory when they were queued.
             ItemKind::Entry | ItemKind::Fence | ItemKind::LimboSet | ItemKind::PartitionDeleted => {}

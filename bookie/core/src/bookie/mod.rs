@@ -33,6 +33,7 @@ use crate::journal::{FileId, JournalIds, Lsn, Queued, Record};
 use crate::wire::{AddStatus, FenceResponse};
 use fence::PendingFence;
 use files::Phase;
+use index::Index;
 use segment::SegmentState;
 
 /// A connection on which ADDs come, as the driver numbers them. Never reused while the process runs.
@@ -92,6 +93,8 @@ pub struct BookieState<R: Rules> {
     /// Highest fence of each partition, queued ones included. Never moves back but when the partition is deleted (I8).
     max_epoch: BTreeMap<PartitionId, Epoch>,
     tombstones: BTreeMap<SegmentId, Lsn>,
+    /// Dropped in memory; the record is not durable yet. With what is still to be listed in footers.
+    dropping: BTreeMap<SegmentId, Index>,
     /// Files before the current one that count, by seq.
     files: BTreeMap<u64, RetainedFile>,
     /// Files that the next LiveSet does not name.
@@ -207,5 +210,7 @@ impl<R: Rules> BookieState<R> {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

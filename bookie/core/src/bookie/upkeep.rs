@@ -163,7 +163,9 @@ impl<R: Rules> BookieState<R> {
         if self.poisoned {
             return Err(Refused::ReadOnly);
         }
-        self.segments.remove(&segment);
+        if let Some(state) = self.segments.remove(&segment) {
+            self.dropping.insert(segment, state.index);
+        }
         Ok(self.enqueue(Record::Dropped { segment }))
     }
 

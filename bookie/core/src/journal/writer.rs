@@ -82,6 +82,11 @@ impl Writer {
         self.base
     }
 
+    /// Base of the next file, if it began now. All that is queued will lie behind it.
+    pub fn next_base(&self) -> Lsn {
+        Lsn(super::align_up(self.base.0 + self.offset))
+    }
+
     /// Bytes of the current file that are handed out.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -112,7 +117,7 @@ impl Writer {
     /// The first block of a new file; later blocks go behind it. The file before must be quiet.
     pub fn begin_file(&mut self, file: FileId, header: &[u8]) -> BlockWrite {
         assert!(self.is_quiet(), "a file begins only when the one before is complete");
-        self.base = Lsn(super::align_up(self.base.0 + self.offset));
+        self.base = self.next_base();
         (self.file, self.offset, self.prev_crc) = (file, 0, 0);
         let effect = Durable { started: vec![file], ..Durable::default() };
         self.block(BlockKind::Header, Vec::new(), checksum::crc32c(header), vec![copied(header)], 0, effect)
