@@ -1,1 +1,578 @@
+//! Each step of a partition's life, with the exact effects.
 
+use esker_bookie_core::owner::{AddAnswer, AddAnswerKind};
+use esker_metadata_core::{Assign, Command, PartitionInfo};
+use esker_types::{
+    AllRules, Epoch, ErrorCode, Member, Offset, PartitionId, Quorum, SegmentId, SessionId, Time, WallMs,
+};
+
+use super::world::{Faults, World, batch, instance};
+use crate::partition::*;
+
+/// One partition under the test's own hands; metadata is real, bookies are played by the test.
+struct Desk {
+    world: World<AllRules>,
+    partition: Partition<AllRules>,
+    session: SessionId,
+    now: Time,
+    effects: Vec<Effect>,
+    /// The last question to the shell.
+    asked: Option<Tag>,
+    proposed: Option<Command>,
+    ticket: Ticket,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self::with(|_| {}, |_| {})
+    }
+
+    fn with(config: impl Fn(&mut Config), settings: impl Fn(&mut Settings)) -> Self {
+        let mut world = World::new(1, 4, 2, Quorum { write: 3, ack: 2 }, Faults::default());
+        world.assign(0);
+        let session = world.processes[0].session;
+        let partition = Self::process(&world, session, config, settings, 0);
+        let mut desk = Self {
+            world,
+            partition,
+            session,
+            now: Time::ZERO,
+            effects: Vec::new(),
+            asked: None,
+            proposed: None,
+            ticket: 0,
+        };
+        desk.news();
+        desk
+    }
+
+    fn process(
+        world: &World<AllRules>,
+        session: SessionId,
+        config: impl Fn(&mut Config),
+        settings: impl Fn(&mut Settings),
+        started_upto: u64,
+    ) -> Partition<AllRules> {
+        let gateway = world.state.gateways().find(|g| g.session == Some(session)).expect("registered").id;
+        let mut own_config = Config::default();
+        config(&mut own_config);
+        let mut own_settings = Settings {
+            quorum: Quorum { write: 3, ack: 2 },
+            segment_bytes: 1 << 30,
+            segment_ms: 600_000,
+            retention_ms: None,
+            retention_bytes: None,
+        };
+        settings(&mut own_settings);
+        Partition::new(world.id, gateway, session, own_config, own_settings, started_upto)
+    }
+
+    fn id(&self) -> PartitionId {
+        self.world.id
+    }
+
+    fn info(&self) -> PartitionInfo {
+        self.world.state.partition_info(self.id()).expect("exists")
+    }
+
+    fn event(&mut self, event: Event) -> Vec<String> {
+        self.partition.handle(self.now, event);
+        self.effects.clear();
+        while let Some(effect) = self.partition.poll() {
+            match &effect {
+                Effect::Propose { tag, command } => {
+                    (self.asked, self.proposed) = (Some(*tag), Some(command.clone()));
+                }
+                Effect::ReadRecord { tag } | Effect::PickMembers { tag, .. } | Effect::ReadEntries { tag, .. } => {
+                    self.asked = Some(*tag);
+                }
+                _ => {}
+            }
+            self.effects.push(effect);
+        }
+        self.effects.iter().map(short).collect()
+    }
+
+    fn news(&mut self) -> Vec<String> {
+        let (revision, info) = (self.world.state.revision(), self.info());
+        self.event(Event::Info { revision, info })
+    }
+
+    fn tick(&mut self, ms: u64) -> Vec<String> {
+        self.now = Time::from_millis(ms);
+        self.event(Event::Tick)
+    }
+
+    /// Ticket n carries client 0's batch of one record with sequence n - 1.
+    fn append(&mut self) -> Vec<String> {
+        self.ticket += 1;
+        let (ticket, sequence) = (self.ticket, self.ticket as i32 - 1);
+        self.event(Event::Append { ticket, batch: batch(0, sequence, 1) })
+    }
+
+    fn tag(&self) -> Tag {
+        self.asked.expect("a question was asked")
+    }
+
+    fn command(&self) -> Command {
+        self.proposed.clone().expect("a command was proposed")
+    }
+
+    fn members(&mut self, bookies: &[u8]) -> Vec<String> {
+        let tag = self.tag();
+        let member = |i: &u8| Member { bookie: u64::from(*i).into(), instance: instance(usize::from(*i) - 1) };
+        let members: Vec<Member> = bookies.iter().map(member).collect();
+        let quorum = Quorum { write: members.len() as u8, ack: 2 };
+        let choice = (members.len() >= 2).then_some(MemberChoice { members, quorum });
+        self.event(Event::Members { tag, choice })
+    }
+
+    /// Applies the proposed command and says so.
+    fn applied(&mut self) -> Vec<String> {
+        let (tag, command) = (self.tag(), self.command());
+        let name = command.name();
+        self.world.apply(command).unwrap_or_else(|reject| panic!("{name}: {reject:?}"));
+        let outcome = ProposeOutcome::Applied { revision: self.world.state.revision() };
+        self.event(Event::Proposed { tag, outcome })
+    }
+
+    fn read_record(&mut self) -> Vec<String> {
+        let tag = self.tag();
+        let (revision, info) = (self.world.state.revision(), self.info());
+        self.event(Event::RecordRead { tag, result: RecordRead::Info { revision, info } })
+    }
+
+    fn ok(&mut self, bookie: u8, n: u64, durable: u64) -> Vec<String> {
+        let segment = SegmentId { partition: self.id(), n };
+        let req_epoch = self.partition.epoch().expect("owned");
+        let instance = instance(usize::from(bookie) - 1);
+        self.event(Event::AddAnswer(AddAnswer { segment, instance, req_epoch, kind: AddAnswerKind::Ok { durable } }))
+    }
+
+    /// Segment 1 is open on bookies 1, 2, 3 and `n` records are acked there.
+    fn opened(mut self, n: u64) -> Self {
+        self.append();
+        self.members(&[1, 2, 3]);
+        self.applied();
+        self.news();
+        for _ in 1..n {
+            self.append();
+        }
+        for bookie in [1, 2] {
+            let done = self.ok(bookie, 1, 1 + n);
+            assert_eq!(done.is_empty(), bookie == 1, "{done:?}");
+        }
+        self
+    }
+
+    /// From a wanted roll to the proposed command: members, probe, and nothing in flight.
+    fn proposed(&mut self, bookies: &[u8]) -> Vec<String> {
+        assert_eq!(self.members(bookies), ["read record"]);
+        self.read_record()
+    }
+}
+
+fn short(effect: &Effect) -> String {
+    match effect {
+        Effect::SendAdd(add) => {
+            let header = &add.entry.header;
+            format!("add {} {}/{}", add.member.bookie, header.segment.n, header.entry)
+        }
+        Effect::SendFence { member, epoch, .. } => format!("fence {} {epoch}", member.bookie),
+        Effect::ReadEntries { member, from, to, .. } => format!("read {} {from}..{to}", member.bookie),
+        Effect::Propose { command, .. } => command.name().to_owned(),
+        Effect::ReadRecord { .. } => "read record".to_owned(),
+        Effect::PickMembers { wanted, exclude, .. } => format!("pick {} without {exclude:?}", wanted.write),
+        Effect::Complete { ticket, result: Ok(done) } => {
+            format!("{ticket} at {}{}", done.base_offset, if done.duplicate { " again" } else { "" })
+        }
+        Effect::Complete { ticket, result: Err(refusal) } => format!("{ticket} {}", refusal.code.name()),
+        Effect::Committed(entry) => format!("committed {}", entry.header.base_offset),
+        Effect::HighWatermark(at) => format!("high {at}"),
+        Effect::LogStart(at) => format!("start {at}"),
+        Effect::Flow { open } => format!("flow {open}"),
+        Effect::Phase(phase) => format!("{phase:?}"),
+        Effect::SendTransfer { to, transfer } => format!("transfer to {to} at {}", transfer.end_offset),
+        Effect::Drained => "drained".to_owned(),
+        Effect::NeedAssign => "need assign".to_owned(),
+        Effect::Suspect(member) => format!("suspect {}", member.bookie),
+        Effect::Alarm(alarm) => format!("{alarm:?}"),
+    }
+}
+
+#[test]
+fn the_first_append_opens_a_segment_and_is_answered_at_the_ack_quorum() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.partition.phase(), Phase::Ready { epoch: Epoch(1) });
+    assert_eq!(desk.append(), ["pick 3 without []"]);
+    assert_eq!(desk.append(), [""; 0]);
+    assert_eq!(desk.members(&[1, 2, 3]), ["open"]);
+    assert_eq!(desk.applied(), ["read record"]);
+    let started = ["add 1 1/0", "add 2 1/0", "add 3 1/0", "add 1 1/1", "add 2 1/1", "add 3 1/1"];
+    assert_eq!(desk.read_record(), started, "entry 0 is the snapshot, entry 1 holds both batches");
+    assert_eq!(desk.ok(2, 1, 2), [""; 0]);
+    assert_eq!(desk.ok(3, 1, 2), ["committed 0", "1 at 0", "2 at 1", "high 2"]);
+    assert_eq!(desk.partition.bounds().map(|b| (b.log_start, b.high_watermark)), Ok((0, 2)));
+    assert_eq!(desk.partition.started_upto(), 1);
+}
+
+#[test]
+fn repeated_batches_wait_for_the_first_or_get_its_offset() {
+    let mut desk = Desk::new().opened(1);
+    desk.append();
+    let again = Event::Append { ticket: 90, batch: batch(0, 1, 1) };
+    assert_eq!(desk.event(again), [""; 0]);
+    desk.ok(1, 1, 3);
+    assert_eq!(desk.ok(2, 1, 3), ["committed 1", "2 at 1", "90 at 1 again", "high 2"]);
+    let again = Event::Append { ticket: 91, batch: batch(0, 0, 1) };
+    assert_eq!(desk.event(again), ["91 at 0 again"]);
+    let gap = Event::Append { ticket: 92, batch: batch(0, 7, 1) };
+    assert_eq!(desk.event(gap), ["92 OutOfOrderSequence"]);
+}
+
+#[test]
+fn an_open_with_an_unknown_outcome_is_asked_for_again_until_the_record_shows_one() {
+    let mut desk = Desk::new();
+    desk.append();
+    desk.members(&[1, 2, 3]);
+    let (tag, late) = (desk.tag(), desk.command());
+    assert_eq!(desk.event(Event::Proposed { tag, outcome: ProposeOutcome::Unknown }), ["read record"]);
+    assert_eq!(desk.read_record(), [""; 0]);
+    assert_eq!(desk.tick(200), ["open"]);
+    desk.world.apply(late).expect("the first try comes through after all");
+    let (tag, command) = (desk.tag(), desk.command());
+    let reject = desk.world.apply(command).expect_err("so the second can't");
+    let outcome = ProposeOutcome::Rejected { code: reject.code, reason: reject.reason };
+    assert_eq!(desk.event(Event::Proposed { tag, outcome }), ["read record"]);
+    assert_eq!(desk.read_record().len(), 6, "the record decides: it is written");
+}
+
+#[test]
+fn a_full_segment_is_rolled_and_nothing_waits_longer_than_needed() {
+    let mut desk = Desk::with(|_| {}, |s| s.segment_bytes = 400).opened(1);
+    desk.ok(3, 1, 2);
+    desk.now = Time::from_millis(1_000);
+    assert_eq!(desk.append(), ["add 1 1/2", "add 2 1/2", "add 3 1/2", "pick 3 without []"]);
+    assert_eq!(desk.members(&[2, 3, 4]), ["read record"]);
+    assert_eq!(desk.read_record(), [""; 0], "waits for what is in flight");
+    assert_eq!(desk.append(), [""; 0], "held for the next segment");
+    let tag_of_roll = desk.partition.deadline();
+    assert_eq!(tag_of_roll, Some(Time::from_millis(1_050)));
+    desk.ok(1, 1, 3);
+    assert_eq!(desk.ok(2, 1, 3), ["committed 1", "2 at 1", "high 2", "roll"]);
+    let Command::Roll(roll) = desk.command() else { panic!("roll") };
+    assert_eq!((roll.close.last, roll.close.end_offset, roll.close.holders.len()), (Some(2), 2, 2));
+    assert_eq!((roll.close.first_ts, roll.close.max_ts), (1_000, 1_001));
+    assert_eq!(desk.applied(), ["read record"]);
+    let next = desk.read_record();
+    assert_eq!(next[..6], ["add 2 2/0", "add 3 2/0", "add 4 2/0", "add 2 2/1", "add 3 2/1", "add 4 2/1"]);
+    let closed = desk.world.state.segment(SegmentId { partition: desk.id(), n: 1 }).expect("closed").clone();
+    assert_eq!((closed.last, closed.base_offset, closed.end_offset), (2, 0, 2));
+}
+
+#[test]
+fn unknown_outcomes_never_thaw_and_the_end_stays_the_same() {
+    let mut desk = Desk::with(|c| c.metadata_retry = std::time::Duration::from_millis(100), |s| s.segment_bytes = 400);
+    desk = desk.opened(1);
+    desk.ok(3, 1, 2);
+    desk.now = Time::from_millis(1_000);
+    desk.append();
+    desk.members(&[2, 3, 4]);
+    desk.read_record();
+    assert_eq!(desk.tick(1_050), ["roll"], "the wait is over: closed without the entry in flight");
+    let Command::Roll(first) = desk.command() else { panic!("roll") };
+    assert_eq!((first.close.last, first.close.end_offset), (Some(1), 1));
+    let tag = desk.tag();
+    assert_eq!(desk.event(Event::Proposed { tag, outcome: ProposeOutcome::Unknown }), ["read record"]);
+    assert_eq!(desk.read_record(), [""; 0], "still open in the record: that proves nothing");
+    for bookie in [1, 2, 3] {
+        assert_eq!(desk.ok(bookie, 1, 3), [""; 0], "a late ack moves nothing");
+    }
+    assert_eq!(desk.tick(1_150), ["roll"]);
+    let Command::Roll(second) = desk.command() else { panic!("roll") };
+    assert_eq!(second.close, first.close);
+    assert_eq!(desk.applied(), ["read record"]);
+    let started = desk.read_record();
+    assert_eq!(started[..6], ["add 2 2/0", "add 3 2/0", "add 4 2/0", "add 2 2/1", "add 3 2/1", "add 4 2/1"]);
+    let resent = desk.effects.iter().find_map(|e| match e {
+        Effect::SendAdd(add) if add.entry.header.entry == 1 => Some(add.entry.header.base_offset),
+        _ => None,
+    });
+    assert_eq!(resent, Some(1), "the same offset as before");
+    desk.ok(2, 2, 2);
+    assert_eq!(desk.ok(3, 2, 2), ["committed 1", "2 at 1", "high 2"]);
+}
+
+#[test]
+fn a_rejected_roll_gets_other_members_and_the_same_end() {
+    let mut desk = Desk::with(|_| {}, |s| s.segment_bytes = 100);
+    desk.append();
+    desk.members(&[1, 2, 3]);
+    desk.applied();
+    desk.news();
+    desk.ok(1, 1, 2);
+    desk.now = Time::from_millis(1_000);
+    desk.ok(2, 1, 2);
+    assert_eq!(desk.proposed(&[1, 2, 3]), ["roll"]);
+    let Command::Roll(first) = desk.command() else { panic!("roll") };
+    let tag = desk.tag();
+    let outcome = ProposeOutcome::Rejected { code: ErrorCode::Precondition, reason: "bookie lost".to_owned() };
+    assert_eq!(desk.event(Event::Proposed { tag, outcome }), ["read record"]);
+    assert_eq!(desk.read_record(), ["pick 3 without []"]);
+    assert_eq!(desk.members(&[2, 3, 4]), ["roll"]);
+    let Command::Roll(second) = desk.command() else { panic!("roll") };
+    assert_eq!(second.close, first.close);
+    assert_ne!(second.next, first.next);
+}
+
+#[test]
+fn without_metadata_nothing_is_frozen() {
+    let mut desk = Desk::with(|_| {}, |s| s.segment_bytes = 400).opened(1);
+    desk.ok(3, 1, 2);
+    desk.now = Time::from_millis(1_000);
+    desk.append();
+    desk.members(&[2, 3, 4]);
+    let tag = desk.tag();
+    assert_eq!(desk.event(Event::RecordRead { tag, result: RecordRead::Failed }), [""; 0]);
+    assert_eq!(desk.append(), ["add 1 1/3", "add 2 1/3", "add 3 1/3"], "the open segment goes on");
+    let again = desk.tick(2_000);
+    assert!(again.last().is_some_and(|last| last.starts_with("pick 3")), "{again:?}");
+}
+
+#[test]
+fn a_lagging_member_is_left_behind_only_for_a_full_set() {
+    let mut desk = Desk::new().opened(1);
+    desk.tick(600);
+    let lagging = desk.tick(1_000);
+    assert_eq!(lagging, ["suspect 3", "pick 3 without [BookieId(3)]"]);
+    assert_eq!(desk.members(&[1, 2]), [""; 0], "two members are no better than the two that ack now");
+    assert_eq!(desk.tick(2_000), ["pick 3 without [BookieId(3)]"]);
+    assert_eq!(desk.proposed(&[1, 2, 4]), ["roll"]);
+}
+
+#[test]
+fn a_lost_quorum_rolls_at_once_with_fewer_members_if_need_be() {
+    let mut desk = Desk::new().opened(1);
+    desk.append();
+    desk.tick(600);
+    let lost = desk.tick(1_000);
+    assert_eq!(lost.last().map(String::as_str), Some("pick 3 without [BookieId(1), BookieId(2), BookieId(3)]"));
+    assert_eq!(desk.members(&[]), [""; 0], "nowhere to go: look again later");
+    assert_eq!(
+        desk.tick(2_000).last().map(String::as_str),
+        Some("pick 3 without [BookieId(1), BookieId(2), BookieId(3)]")
+    );
+    assert_eq!(desk.proposed(&[1, 4]), ["roll"]);
+    desk.applied();
+    assert_eq!(desk.read_record(), ["add 1 2/0", "add 4 2/0", "add 1 2/1", "add 4 2/1"]);
+    desk.ok(1, 2, 2);
+    assert_eq!(desk.ok(4, 2, 2), ["committed 1", "2 at 1", "high 2"]);
+    assert_eq!(desk.tick(8_000), ["pick 3 without []"], "degraded: full width is looked for");
+}
+
+#[test]
+fn a_handover_closes_opens_and_moves_in_one_command_and_copies_nothing() {
+    let mut desk = Desk::new().opened(2);
+    let target = desk.world.processes[1].session;
+    assert_eq!(desk.event(Event::MoveTo { to: target }), ["pick 3 without []"]);
+    desk.append(); // in flight when it freezes
+    desk.members(&[2, 3, 4]);
+    desk.read_record();
+    assert_eq!(desk.append(), [""; 0]);
+    assert_eq!(desk.tick(50), ["handover"]);
+    desk.applied();
+    let moved = desk.read_record();
+    assert_eq!(moved, [format!("transfer to {target} at 2").as_str(), "3 Moved", "4 NotOwner", "Idle"]);
+    let transfer = desk.effects.iter().find_map(|e| match e {
+        Effect::SendTransfer { transfer, .. } => Some(transfer.clone()),
+        _ => None,
+    });
+
+    desk.partition = Desk::process(&desk.world, target, |_| {}, |_| {}, 0);
+    assert_eq!(desk.event(Event::Transfer(transfer.expect("sent"))), [""; 0]);
+    let taken = desk.news();
+    assert_eq!(taken, ["start 0", "high 2", "add 2 2/0", "add 3 2/0", "add 4 2/0", "Ready { epoch: Epoch(2) }"]);
+    let again = Event::Append { ticket: 90, batch: batch(0, 1, 1) };
+    assert_eq!(desk.event(again), ["90 at 1 again"], "what the old owner knew is known");
+    let retry = Event::Append { ticket: 91, batch: batch(0, 2, 1) };
+    assert_eq!(desk.event(retry), ["add 2 2/1", "add 3 2/1", "add 4 2/1"], "what it failed is not");
+}
+
+#[test]
+fn an_idle_partition_moves_without_a_segment() {
+    let mut desk = Desk::new();
+    let target = desk.world.processes[1].session;
+    assert_eq!(desk.event(Event::MoveTo { to: target }), ["pick 3 without []"]);
+    assert_eq!(desk.proposed(&[1, 2, 3]), ["handover"]);
+    desk.applied();
+    assert_eq!(desk.read_record(), ["Idle"]);
+    assert!(desk.info().record.open.is_none());
+}
+
+#[test]
+fn a_segment_is_started_once_by_the_process_it_names() {
+    let mut desk = Desk::new();
+    desk.append();
+    desk.members(&[1, 2, 3]);
+    desk.applied();
+    desk.read_record();
+    let started = desk.partition.started_upto();
+    // The same process makes its partition anew: it may not go on.
+    desk.partition = Desk::process(&desk.world, desk.session, |_| {}, |_| {}, started);
+    assert_eq!(desk.news(), ["need assign", "Stopped { epoch: Epoch(1) }"]);
+    // A new epoch lets it recover, like any other.
+    let session = desk.session;
+    desk.world.apply(Assign { partition: desk.id(), expect_epoch: Epoch(1), session }.into()).expect("assigned");
+    assert_eq!(desk.news(), ["fence 1 2", "fence 2 2", "fence 3 2", "Recovering { epoch: Epoch(2) }"]);
+}
+
+#[test]
+fn fenced_means_over_whatever_older_news_says() {
+    let mut desk = Desk::new().opened(1);
+    desk.append();
+    let segment = SegmentId { partition: desk.id(), n: 1 };
+    let kind = AddAnswerKind::Fenced { max_epoch: Epoch(2) };
+    let answer = AddAnswer { segment, instance: instance(0), req_epoch: Epoch(1), kind };
+    assert_eq!(desk.event(Event::AddAnswer(answer)), ["2 Moved", "Idle"]);
+    assert_eq!(desk.news(), [""; 0], "the record still names us at epoch 1");
+    assert_eq!(desk.append(), ["3 NotOwner"]);
+}
+
+#[test]
+fn out_of_range_is_said_only_by_an_owner_that_knows() {
+    let mut desk = Desk::new().opened(2);
+    let code = |found: Result<Location, Refusal>| found.expect_err("refused").code;
+    assert_eq!(code(desk.partition.locate(3)), ErrorCode::OffsetOutOfRange);
+    assert_eq!(desk.partition.locate(2), Ok(Location::End));
+    let Ok(Location::Segment(place)) = desk.partition.locate(1) else { panic!("there") };
+    assert_eq!((place.segment.n, place.entries, place.from_entry, place.open), (1, 3, 0, true));
+    let session = desk.session;
+    desk.world.apply(Assign { partition: desk.id(), expect_epoch: Epoch(1), session }.into()).expect("assigned");
+    desk.news();
+    assert_eq!(code(desk.partition.locate(3)), ErrorCode::Recovering);
+    assert_eq!(desk.append(), ["3 Recovering"]);
+}
+
+#[test]
+fn back_pressure_asks_before_it_refuses() {
+    let mut desk = Desk::with(|c| c.partition_bytes = 300, |_| {});
+    desk.append();
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        seen.extend(desk.append());
+    }
+    assert_eq!(seen.first().map(String::as_str), Some("flow false"));
+    assert!(seen.iter().any(|s| s.ends_with("Overloaded")), "{seen:?}");
+    assert!(!desk.partition.accepting());
+    desk.members(&[1, 2, 3]);
+    desk.applied();
+    desk.news();
+    desk.ok(1, 1, 2);
+    let freed = desk.ok(2, 1, 2);
+    assert!(freed.contains(&"flow true".to_owned()), "{freed:?}");
+}
+
+#[test]
+fn draining_answers_everything_then_closes() {
+    let mut desk = Desk::new().opened(1);
+    desk.append();
+    assert_eq!(desk.event(Event::Drain), [""; 0]);
+    assert_eq!(desk.append(), ["3 ShuttingDown"]);
+    desk.ok(1, 1, 3);
+    assert_eq!(desk.ok(2, 1, 3), ["committed 1", "2 at 1", "high 2", "read record"]);
+    assert_eq!(desk.read_record(), ["roll"]);
+    desk.applied();
+    assert_eq!(desk.read_record(), ["drained"]);
+    assert!(desk.info().record.open.is_none());
+}
+
+#[test]
+fn an_unused_segment_is_closed_for_its_age_without_a_successor() {
+    let mut desk = Desk::new().opened(1);
+    desk.ok(3, 1, 2);
+    let due = desk.partition.deadline().expect("age").0 / 1_000_000;
+    assert!((3_240_000..=3_600_000).contains(&due), "small segments live six times as long: {due}");
+    assert_eq!(desk.tick(due + 1), ["read record"]);
+    assert_eq!(desk.read_record(), ["roll"]);
+    desk.applied();
+    assert_eq!(desk.read_record(), [""; 0]);
+    assert!(desk.info().record.open.is_none());
+}
+
+/// Rolls the open segment `n` (3 members) after one more acked record and acks what the next one begins with.
+fn roll_once(desk: &mut Desk, n: u64, entries: u64) {
+    desk.now = desk.now + std::time::Duration::from_secs(2);
+    let asked = desk.append();
+    assert!(asked.iter().any(|s| s.starts_with("pick")), "{asked:?}");
+    desk.ok(1, n, entries + 1);
+    desk.ok(2, n, entries + 1);
+    assert_eq!(desk.proposed(&[1, 2, 3]), ["roll"]);
+    desk.applied();
+    desk.read_record();
+}
+
+#[test]
+fn retention_raises_the_start_then_drops_copies_then_forgets() {
+    let mut desk = Desk::with(|c| c.delete_grace_ms = 5_000, |s| (s.segment_bytes, s.retention_bytes) = (360, Some(1)));
+    desk = desk.opened(1);
+    roll_once(&mut desk, 1, 2);
+    roll_once(&mut desk, 2, 1);
+    assert_eq!(desk.info().chain.len(), 2);
+
+    assert_eq!(desk.event(Event::Retention { wall: WallMs(1_000_000) }), ["delete-begin"]);
+    desk.applied();
+    assert_eq!(desk.news(), ["start 3"], "both closed segments are too much for one byte");
+    assert_eq!(desk.event(Event::Retention { wall: WallMs(1_010_000) }), [""; 0], "readers get their grace");
+    assert_eq!(desk.event(Event::Retention { wall: WallMs(1_015_000) }), ["drop-bookie-copies"]);
+    let Command::DropBookieCopies(drop) = desk.command() else { panic!("drop") };
+    assert_eq!(drop.upto_n, 2, "the open segment has no acked record: the one before it is the only way back");
+    desk.applied();
+    desk.news();
+    assert_eq!(desk.event(Event::Retention { wall: WallMs(1_016_000) }), ["delete-done"]);
+    desk.applied();
+    desk.news();
+    assert_eq!(desk.info().chain.len(), 1);
+    assert_eq!(desk.event(Event::Retention { wall: WallMs(1_030_000) }), [""; 0]);
+}
+
+#[test]
+fn delete_records_moves_the_start_and_no_further_than_the_end() {
+    let mut desk = Desk::new().opened(3);
+    assert_eq!(desk.event(Event::DeleteRecords { ticket: 50, before: 4 }), ["50 OffsetOutOfRange"]);
+    assert_eq!(desk.event(Event::DeleteRecords { ticket: 51, before: 2 }), ["delete-begin"]);
+    assert_eq!(desk.applied(), ["start 2", "51 at 2"]);
+    assert_eq!(desk.partition.bounds().map(|b| b.log_start), Ok(2));
+    assert_eq!(desk.event(Event::DeleteRecords { ticket: 52, before: 1 }), ["52 at 2 again"]);
+}
+
+#[test]
+fn a_recovered_owner_knows_sums_and_producers_from_the_last_snapshot_on() {
+    let mut desk = Desk::with(|c| c.snapshot_bytes = 400, |_| {});
+    desk.append();
+    desk.members(&[1, 2, 3]);
+    desk.applied();
+    desk.news();
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        desk.append();
+        sent.extend(desk.effects.clone());
+        let top = sent.iter().filter(|e| matches!(e, Effect::SendAdd(add) if add.member.bookie.0 == 1)).count() as u64;
+        desk.ok(1, 1, top + 2);
+        desk.ok(2, 1, top + 2);
+    }
+    let (bounds, info) = (desk.partition.bounds().expect("ready"), desk.info());
+    assert_eq!((bounds.high_watermark, info.record.next_offset), (21, 0));
+    let snapshots = sent
+        .iter()
+        .filter(|e| matches!(e, Effect::SendAdd(add) if add.entry.header.kind == esker_types::EntryKind::Snapshot))
+        .count();
+    assert!(snapshots >= 6, "several snapshots to three members each: {snapshots}");
+    let offsets: Vec<Offset> = sent
+        .iter()
+        .filter_map(|e| match e {
+            Effect::SendAdd(add) if add.entry.header.snap > 0 => Some(add.entry.header.base_offset),
+            _ => None,
+        })
+        .collect();
+    assert!(!offsets.is_empty(), "later entries name a later snapshot");
+}
