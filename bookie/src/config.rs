@@ -61,8 +61,9 @@ pub struct JournalConfig {
 pub struct DiskConfig {
     /// Most bytes of journal files, 0 = as much as the disk has. A bookie that shares its disk wants a budget.
     pub budget: ByteCount,
-    /// Free space at which new entries are refused; segments move to other bookies. Recovery, garbage collection
-    /// and fences go on below it, each with a lower mark of its own, because a bookie that can't fence blocks failover.
+    /// Free space at which new entries are refused; segments move to other bookies. Recoveries go on down to three
+    /// quarters of it, garbage collection to half, and fences to the end, because a bookie that can't fence blocks
+    /// failover. Never less than four journal files.
     pub reserve: ByteCount,
 }
 
@@ -219,10 +220,10 @@ impl JournalConfig {
 
 impl DiskConfig {
     fn validate(&self, journal: &JournalConfig) -> Result<(), String> {
-        let least = journal.file_bytes.0.saturating_mul(3);
+        let least = journal.file_bytes.0.saturating_mul(6);
         if self.budget.0 != 0 && self.budget.0 < least {
             return Err(format!(
-                "disk.budget is {}: must hold at least three journal files ({})",
+                "disk.budget is {}: must hold at least six journal files ({})",
                 self.budget,
                 ByteCount(least)
             ));

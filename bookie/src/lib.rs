@@ -13,3 +13,4 @@ pub mod server;
 mod testing;
 
 pub use config::Config;
+pub use server::{Deps, Server, StartError};

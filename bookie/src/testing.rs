@@ -12,7 +12,7 @@ use esker_bookie_core::journal::restart::{Evidence, Restored, restart};
 use esker_bookie_core::journal::storage::{ReadAt, ReadFault};
 use esker_bookie_core::journal::{FileId, JournalIds, Lsn};
 use esker_bookie_core::wire::{Add, AddStatus, Read, ReadResponse};
-use esker_types::entry::NO_SNAPSHOT;
+use esker_types::entry::{CHAIN_START, NO_SNAPSHOT};
 use esker_types::{
     AllRules, BookieId, ClusterId, Entry, EntryHeader, EntryId, EntryKind, Epoch, InstanceId, SegmentId, checksum,
 };
@@ -138,7 +138,9 @@ impl Bench {
         let metrics = Metrics::new(&mut Registry::default());
         let journal = Journal::start(config, state, superblock(dir), spares, hooks, metrics).unwrap();
         let (tx, answers) = mpsc::unbounded_channel();
-        journal.connect(CONN, Arc::new(move |status| drop(tx.send(status))));
+        journal.connect(CONN, Arc::new(move |status| {
+            let _ = tx.send(status);
+        }));
         Self { journal, answers }
     }
 
@@ -195,15 +197,31 @@ pub fn entry(segment: SegmentId, number: EntryId, payload_len: usize) -> Entry {
 }
 
 pub fn add(segment: SegmentId, number: EntryId, payload_len: usize, epoch: u32) -> Add {
-    let entry = entry(segment, number, payload_len);
+    add_of(INSTANCE, &entry(segment, number, payload_len), epoch)
+}
+
+pub fn add_of(instance: InstanceId, entry: &Entry, epoch: u32) -> Add {
+    let header = &entry.header;
     Add {
-        instance: INSTANCE,
-        segment,
-        entry: number,
+        instance,
+        segment: header.segment,
+        entry: header.entry,
         req_epoch: Epoch(epoch),
-        lac: number.saturating_sub(1),
+        lac: header.entry.saturating_sub(1),
         crc: entry.crc(),
         recovery: false,
-        bytes: entry.bytes,
+        bytes: entry.bytes.clone(),
     }
+}
+
+/// The first `count` entries of a segment, each chained to the one before it.
+pub fn chained(segment: SegmentId, count: u64, payload_len: usize) -> Vec<Entry> {
+    let mut chain = CHAIN_START;
+    let link = |number| {
+        let plain = entry(segment, number, payload_len);
+        let header = plain.header.sealed(chain);
+        chain = header.chain;
+        Entry::assemble(header, &plain.payload())
+    };
+    (0..count).map(link).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub(super) struct Shared {
     reads: Semaphore,
     phase: watch::Sender<Phase>,
     durable: watch::Sender<Lsn>,
+    /// Where the current file began.
+    file_began: AtomicU64,
     runtime: Handle,
 }
 
@@ -127,6 +129,7 @@ impl Journal {
             reads: Semaphore::new(config.reads_max),
             phase: watch::Sender::new(Phase::Starting),
             durable: watch::Sender::new(durable),
+            file_began: AtomicU64::new(durable.0),
             runtime: Handle::current(),
         });
         let space_config = SpaceConfig {
@@ -255,6 +258,12 @@ impl Journal {
         self.shared.durable.subscribe()
     }
 
+    /// Bytes in the file that is being written, about.
+    pub fn written_in_file(&self) -> u64 {
+        let durable = self.shared.durable.borrow().0;
+        durable.saturating_sub(self.shared.file_began.load(Ordering::Relaxed))
+    }
+
     pub fn files(&self) -> &JournalFiles {
         &self.shared.files
     }
@@ -295,7 +304,9 @@ impl Shared {
         self.superblock.write(self.bookie, durable, poisoned)
     }
 
-    pub fn opened(&self) {
+    /// The header of a file is durable.
+    pub fn opened(&self, durable: Lsn) {
+        self.file_began.store(durable.0, Ordering::Relaxed);
         self.phase.send_if_modified(|phase| {
             let first = *phase == Phase::Starting;
             if first {

@@ -178,7 +178,9 @@ async fn many_connections_at_once() {
             let segment = SegmentId::new(100 + n, 1);
             let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
             let conn = ConnId(10 + n);
-            journal.connect(conn, Arc::new(move |status| drop(tx.send(status))));
+            journal.connect(conn, Arc::new(move |status| {
+            let _ = tx.send(status);
+        }));
             for number in 0..100 {
                 journal.add(conn, add(segment, number, 5000, 1)).await.unwrap();
             }

@@ -206,7 +206,7 @@ impl Worker {
                 Action::FileStarted(_) => {
                     let durable = self.shared.state.lock().durable_lsn();
                     self.shared.superblock(durable, false).map_err(|error| format!("the superblock: {error}"))?;
-                    self.shared.opened();
+                    self.shared.opened(durable);
                 }
                 Action::Unlink(file) => {
                     self.shared.files.forget(file);

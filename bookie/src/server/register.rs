@@ -6,6 +6,7 @@ use std::time::Duration;
 use esker_metadata_client::{MetadataStore, ProposeError, ReadError};
 use esker_metadata_core::{
     Answer, BookieQuery, BookieRecord, ClusterQuery, ClusterRecord, InstanceQuery, OpenOn, Query, RegisterBookie, Reply,
+    SummaryQuery,
 };
 use esker_types::{BookieId, BootId, ErrorCode, InstanceId, SessionId};
 use tokio_util::sync::CancellationToken;
@@ -109,6 +110,14 @@ impl Directory {
     pub async fn open_segments(&self, instance: InstanceId) -> Result<Vec<OpenOn>, RegisterError> {
         match self.ask(Query::OpenSegmentsOf(InstanceQuery { instance })).await? {
             Answer::OpenSegmentsOf(answer) => Ok(answer.open),
+            _ => Err(RegisterError::Protocol),
+        }
+    }
+
+    /// The revision that a local copy must have reached to show all that was committed before this call.
+    pub async fn revision(&self) -> Result<u64, RegisterError> {
+        match self.ask(Query::Summary(SummaryQuery {})).await? {
+            Answer::Summary(summary) => Ok(summary.revision),
             _ => Err(RegisterError::Protocol),
         }
     }
