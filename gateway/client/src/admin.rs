@@ -35,6 +35,13 @@ impl Admin {
         call::any(&self.client.cluster, call, None).await
     }
 
+    /// Any gateway; what is asked later sees the change.
+    async fn change(&self, call: Call) -> Result<Done, Error> {
+        let done: Done = self.any(call).await?;
+        self.client.cluster.seen(done.revision);
+        Ok(done)
+    }
+
     async fn owner<M: prost::Message + Default>(&self, topic: &str, partition: u32, call: Call) -> Result<M, Error> {
         self.client.cluster.call_owner(topic, partition, call).await
     }
@@ -49,7 +56,9 @@ impl Admin {
     ) -> Result<CreatedTopic, Error> {
         let topic_id = self.client.random_id().to_vec();
         let request = CreateTopic { name: name.to_owned(), partitions, settings: settings(config), topic_id };
-        self.any(Call::new("create topic", op::CALL_CREATE_TOPIC, &request)).await
+        let answer: CreatedTopic = self.any(Call::new("create topic", op::CALL_CREATE_TOPIC, &request)).await?;
+        self.client.cluster.seen(answer.revision);
+        Ok(answer)
     }
 
     /// All topics, without their settings, in the order of their names; `internal` ones too if asked for.
@@ -79,14 +88,14 @@ impl Admin {
     ) -> Result<Done, Error> {
         let reset = reset.iter().map(|key| (*key).to_owned()).collect();
         let request = AlterTopic { name: name.to_owned(), partitions, set: settings(set), reset };
-        self.any(Call::new("alter topic", op::CALL_ALTER_TOPIC, &request)).await
+        self.change(Call::new("alter topic", op::CALL_ALTER_TOPIC, &request)).await
     }
 
     pub async fn delete_topic(&self, name: &str) -> Result<Done, Error> {
         // By id, so that a repeated call can't hit a topic made anew under the name.
         let topic_id = self.describe_topic(name).await?.id;
         let request = DeleteTopic { name: name.to_owned(), topic_id };
-        self.any(Call::new("delete topic", op::CALL_DELETE_TOPIC, &request)).await
+        self.change(Call::new("delete topic", op::CALL_DELETE_TOPIC, &request)).await
     }
 
     /// Raises the log start to `before`, or to the high watermark with `None`. Returns the new log start.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use esker_types::error::OwnerHint;
@@ -39,6 +39,8 @@ pub(crate) struct Cluster {
     refreshes: Mutex<HashMap<String, Arc<AsyncMutex<Option<Instant>>>>>,
     /// Spreads first tries over servers.
     turn: AtomicUsize,
+    /// Highest metadata revision heard of: what was seen through one gateway is not unseen through another.
+    revision: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +51,13 @@ struct Map {
 
 impl Cluster {
     pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool, map: Mutex::default(), refreshes: Mutex::default(), turn: AtomicUsize::new(0) }
+        Self {
+            pool,
+            map: Mutex::default(),
+            refreshes: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            revision: AtomicU64::new(0),
+        }
     }
 
     /// Servers to ask what any gateway can answer, best first: connected ones, then those known to live, then those
@@ -93,6 +101,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// True if the topic with that id certainly is no more, whether or not another one has its name now.
+    pub(crate) async fn is_gone(&self, name: &str, id: &[u8]) -> bool {
+        match self.topic(name, None).await {
+            Ok(topic) => topic.id != id,
+            Err(error) => error.code() == Some(ErrorCode::UnknownTopic),
+        }
+    }
+
     /// Asks for the map, all parts of it, and remembers owners and gateways.
     pub(crate) async fn metadata(&self, mut request: GetMetadata, avoid: Option<&str>) -> Result<Metadata, Error> {
         let mut whole: Option<Metadata> = None;
@@ -112,11 +128,19 @@ impl Cluster {
     }
 
     async fn metadata_part(&self, request: &GetMetadata, avoid: Option<&str>) -> Result<Metadata, Error> {
+        let revision_min = self.revision.load(Ordering::Relaxed);
+        let request = &GetMetadata { revision_min, ..request.clone() };
         let call = Call::new("metadata", opcode::client::CALL_METADATA, request).with_try(MAP_TRY);
         call::any(self, call, avoid).await
     }
 
+    /// Later questions wait until the gateway asked has seen this revision.
+    pub(crate) fn seen(&self, revision: u64) {
+        self.revision.fetch_max(revision, Ordering::Relaxed);
+    }
+
     fn learn(&self, answer: &Metadata) {
+        self.seen(answer.revision);
         let mut map = self.map.lock();
         map.gateways = answer.gateways.iter().map(|g| (g.id, g.clone())).collect();
         for topic in &answer.topics {

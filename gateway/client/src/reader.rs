@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use esker_types::error::ErrorInfo;
 use esker_types::{ErrorClass, ErrorCode, Frame, Offset, opcode};
 use esker_wire::batch::{Batch, DecodeLimits, Record, Records, Split, split};
 use esker_wire::native::{OffsetRange, PartitionName, Position, ReadBatches, ReadOpen, ReadOpened};
@@ -339,6 +340,16 @@ impl Reader {
             Err(error) if error.retryable() => Opened::Again(error.into()),
             Err(Error::Refused(remote)) => Opened::No(ReadError::Refused(remote)),
             Err(error) => Opened::No(error.into()),
+        };
+        let opened = match opened {
+            Opened::Again(ReadError::Refused(remote))
+                if remote.is(ErrorCode::UnknownTopicId)
+                    && self.client.cluster.is_gone(&self.topic, &self.topic_id).await =>
+            {
+                let message = format!("topic {:?} was deleted", self.topic);
+                Opened::No(ReadError::Refused(ErrorInfo::new(ErrorCode::TopicDeleted, message).into()))
+            }
+            opened => opened,
         };
         match opened {
             Opened::Yes => {

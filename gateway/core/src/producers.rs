@@ -16,7 +16,7 @@ mod table;
 
 pub use producer::{BatchSpan, REMEMBERED};
 pub use snapshot::{SNAPSHOT_CHUNK_MAX, SnapshotError, SnapshotReader};
-pub use table::{Admission, Refusal, ProducerTable, TableLimits};
+pub use table::{Admission, ProducerTable, Refusal, TableLimits};
 
 #[cfg(test)]
 mod tests;

@@ -46,3 +46,46 @@ pub struct PartitionName {
     #[prost(uint32, tag = "3")]
     pub partition: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn hex(message: &impl Message) -> String {
+        message.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn field_numbers_are_frozen() {
+        let partition = Some(PartitionName { topic: "t".to_owned(), topic_id: vec![1, 2], partition: 3 });
+        assert_eq!(hex(&ProduceOpen { partition: partition.clone() }), "0a090a0174120201021803");
+        let produced = Produced { base_offset: 300, append_time_ms: -1, log_start: 7, duplicate: true };
+        assert_eq!(hex(&produced), "08ac0210ffffffffffffffffff0118072001");
+        let open = ReadOpen {
+            partition,
+            start: Some(Position::Offset(9)),
+            end_offset: 10,
+            push_bytes_max: 11,
+            skip_lost: true,
+        };
+        assert_eq!(hex(&open), "0a090a0174120201021803100a180b20015009");
+        let push = ReadBatches {
+            high_watermark: 1,
+            log_start: 2,
+            last_stable: 3,
+            next_offset: 4,
+            lost: Some(OffsetRange { from: 5, to: 6 }),
+        };
+        assert_eq!(hex(&push), "08011002180320042a0408051006");
+    }
+
+    #[test]
+    fn a_start_comes_back_as_it_was_sent() {
+        for start in [Position::Offset(0), Position::TimeMs(-5), Position::Earliest(true), Position::Latest(true)] {
+            let open = ReadOpen { start: Some(start), ..ReadOpen::default() };
+            assert_eq!(ReadOpen::decode(&open.encode_to_vec()[..]), Ok(open));
+        }
+    }
+}

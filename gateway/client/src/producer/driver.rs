@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::accumulator::{Accumulator, Collected};
-use super::link::{Answer, Link, blames_earlier};
+use super::link::{Answer, Link};
 use super::shared::Shared;
 use super::window::{Freed, Window};
 use crate::backoff::Backoff;
@@ -129,6 +129,11 @@ impl Driver {
 
     async fn back_off(&mut self, error: Error) -> bool {
         self.last_trouble = error.to_string();
+        if error.code() == Some(ErrorCode::UnknownTopicId) && self.topic_is_gone().await {
+            let message = format!("topic {:?} was deleted", self.partition.topic);
+            self.fail_everything(&SendError::UnknownPartition(message)).await;
+            return false;
+        }
         match error {
             error if error.retryable() => {
                 let until_expiry = self.next_expiry().saturating_duration_since(Instant::now());
@@ -138,6 +143,11 @@ impl Driver {
             error => self.fail_everything(&SendError::Client(error)).await,
         }
         false
+    }
+
+    /// The gateway does not know the topic by its id: it may lag, or the topic was deleted (and made again).
+    async fn topic_is_gone(&self) -> bool {
+        self.shared.client.cluster.is_gone(&self.partition.topic, &self.partition.topic_id).await
     }
 
     /// Takes batches while there is room for them.
@@ -287,6 +297,12 @@ impl Driver {
             Answer::Refused { request, error } if self.window.is_oldest(request) => {
                 self.on_refusal(request, error).await
             }
+            // Nobody asked: the gateway tells an idle stream that the partition has gone elsewhere.
+            Answer::Refused { request: 0, error } => {
+                let epoch = self.link.as_ref().map_or(0, |link| link.epoch);
+                self.lose_link(&error.message);
+                self.heed(&error, epoch);
+            }
             Answer::Refused { .. } => self.lose_link("the gateway answered out of order"),
             Answer::Over(reason) => {
                 let epoch = self.link.as_ref().map_or(0, |link| link.epoch);
@@ -331,7 +347,7 @@ impl Driver {
         let Some(link) = &mut self.link else { return };
         let until = Instant::now() + REFUSAL_TAIL;
         while let Ok(Answer::Refused { request, error }) = tokio::time::timeout_at(until.into(), link.answer()).await {
-            if blames_earlier(&error) {
+            if error.class != ErrorClass::UnknownOutcome {
                 self.window.not_stored(request);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_types::{ErrorCode, Frame, opcode};
+use esker_types::{Frame, opcode};
 use esker_wire::batch::Batch;
 use esker_wire::native::{PartitionName, Produce, ProduceOpen, ProduceOpened, Produced};
 use quinn::SendStream;
@@ -125,9 +125,4 @@ async fn write_all(mut send: SendStream, mut queue: mpsc::Receiver<Frame>, abort
         // Already finished or stopped: fine as well.
         let _ = send.reset(NO_MORE);
     }
-}
-
-/// True for the answers that tell of a batch before this one.
-pub(super) fn blames_earlier(error: &RemoteError) -> bool {
-    error.is(ErrorCode::EarlierBatchFailed)
 }

@@ -16,6 +16,9 @@ use crate::call::{self, Call};
 use crate::client::Client;
 use crate::error::Error;
 
+/// Topic id and partition.
+type PartitionKey = (Vec<u8>, u32);
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) client: Client,
@@ -24,7 +27,7 @@ pub(super) struct Shared {
     pub(super) buffer: Semaphore,
     pub(super) topics: RwLock<HashMap<String, Arc<Topic>>>,
     /// By topic id and partition, so that a partition never has two drivers: both would number from 0.
-    accumulators: Mutex<HashMap<(Vec<u8>, u32), Arc<Accumulator>>>,
+    accumulators: Mutex<HashMap<PartitionKey, Arc<Accumulator>>>,
     /// Asked for once; every partition counts its own sequences and epochs under it.
     identity: AsyncMutex<Option<Identity>>,
     /// Spreads partitions of different producers over connections.

@@ -115,16 +115,9 @@ impl Window {
 
     /// The oldest batch is acknowledged.
     pub(super) fn acknowledge(&mut self, request: u64, base_offset: Offset) -> Result<Freed, OutOfStep> {
-        match self.queue.pop_front() {
-            Some(oldest) if oldest.request == Some(request) => {
-                oldest.outcome.set(Ok(base_offset));
-                Ok(Freed(oldest.reserved))
-            }
-            other => {
-                self.queue.extend(other);
-                Err(OutOfStep)
-            }
-        }
+        let oldest = self.queue.pop_front_if(|oldest| oldest.request == Some(request)).ok_or(OutOfStep)?;
+        oldest.outcome.set(Ok(base_offset));
+        Ok(Freed(oldest.reserved))
     }
 
     /// True if this is the request of the oldest batch.
@@ -219,5 +212,111 @@ impl Window {
             freed.0 += sent.reserved;
         }
         freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::ErrorCode;
+    use esker_types::error::ErrorInfo;
+    use esker_wire::batch::{BatchBuilder, Compression};
+
+    use super::*;
+    use crate::producer::delivery::Delivery;
+
+    const FIRST: Identity = Identity { id: 7, epoch: 0 };
+
+    fn numbered(window: &mut Window, batches: usize) -> Vec<Delivery> {
+        window.renumber(FIRST);
+        (0..batches).map(|_| push(window)).collect()
+    }
+
+    /// A batch of two records.
+    fn push(window: &mut Window) -> Delivery {
+        let mut builder = BatchBuilder::new(Compression::None, 0);
+        builder.push(1, None, Some(b"a"), &[]);
+        builder.push(1, None, Some(b"b"), &[]);
+        let outcome = Outcome::new();
+        let stamp = window.stamp(2);
+        window.push(builder.build(stamp), outcome.clone(), Instant::now(), 100);
+        Delivery::new(outcome, 0, 1)
+    }
+
+    fn send_all(window: &mut Window) -> Vec<(u64, i16, i32)> {
+        std::iter::from_fn(|| window.send_next())
+            .map(|(request, batch)| (request, batch.header().producer_epoch, batch.header().base_sequence))
+            .collect()
+    }
+
+    fn refusal() -> RemoteError {
+        RemoteError::from(ErrorInfo::new(ErrorCode::InvalidTimestamp, "no"))
+    }
+
+    #[test]
+    fn a_lost_stream_is_repeated_in_order_with_the_same_numbers() {
+        let mut window = Window::new(5);
+        let deliveries = numbered(&mut window, 3);
+        assert_eq!(send_all(&mut window), [(1, 0, 0), (2, 0, 2), (3, 0, 4)]);
+        assert_eq!(window.acknowledge(1, 40), Ok(Freed(100)));
+        assert_eq!(deliveries[0].peek().map(|r| r.map(|d| d.offset)), Some(Ok(41)), "its second record");
+        window.stream_lost();
+        assert_eq!(send_all(&mut window), [(4, 0, 2), (5, 0, 4)]);
+        assert_eq!(window.acknowledge(5, 44), Err(OutOfStep), "answers come in order");
+        assert_eq!(window.acknowledge(4, 42), Ok(Freed(100)));
+        assert!(deliveries[2].peek().is_none());
+    }
+
+    #[test]
+    fn what_may_be_stored_fails_with_the_batch_before_it_and_the_rest_gets_new_numbers() {
+        let mut window = Window::new(5);
+        let deliveries = numbered(&mut window, 3);
+        send_all(&mut window);
+        window.stream_lost();
+        let unsent = push(&mut window);
+        assert_eq!(window.refuse_oldest(refusal()), Freed(300));
+        let failed = |delivery: &Delivery| delivery.peek().expect("settled").expect_err("failed");
+        // An earlier try may have stored it, whatever the last one says.
+        for delivery in &deliveries {
+            assert!(matches!(failed(delivery), SendError::EarlierFailed { may_be_stored: true, .. }));
+        }
+        assert!(unsent.peek().is_none());
+        assert_eq!(send_all(&mut window), [(4, 1, 0)], "under a raised epoch, from sequence 0");
+    }
+
+    #[test]
+    fn a_definite_refusal_takes_nothing_along() {
+        let mut window = Window::new(5);
+        let deliveries = numbered(&mut window, 3);
+        send_all(&mut window);
+        for request in 1..=3 {
+            window.not_stored(request);
+        }
+        window.stream_lost();
+        assert!(!window.any_uncertain());
+        assert_eq!(window.refuse_oldest(refusal()), Freed(100));
+        assert_eq!(deliveries[0].peek(), Some(Err(SendError::Refused(refusal()))));
+        assert_eq!(send_all(&mut window), [(4, 1, 0), (5, 1, 2)]);
+    }
+
+    #[test]
+    fn epochs_run_out_into_a_new_identity() {
+        let mut window = Window::new(5);
+        window.renumber(Identity { id: 7, epoch: i16::MAX });
+        drop(push(&mut window));
+        window.raise_epoch();
+        assert_eq!((window.identity(), window.used_up().map(|used| used.id)), (None, Some(7)));
+        window.renumber(Identity { id: 8, epoch: 0 });
+        assert_eq!(send_all(&mut window), [(1, 0, 0)]);
+    }
+
+    #[test]
+    fn only_the_old_expire() {
+        let mut window = Window::new(5);
+        let deliveries = numbered(&mut window, 1);
+        let (born, timeout) = (window.oldest().expect("one"), Duration::from_secs(5));
+        assert_eq!(window.expire(born + Duration::from_secs(4), timeout, "x"), None);
+        assert_eq!(window.expire(born + timeout, timeout, "x"), Some(Freed(100)));
+        assert!(matches!(deliveries[0].peek(), Some(Err(SendError::TimedOut { may_be_stored: false, .. }))));
+        assert_eq!(window.expire(born + timeout, timeout, "x"), None);
     }
 }

@@ -20,7 +20,7 @@ pub struct ProduceOpened {
     /// Largest record batch that the topic takes, in bytes (`max.message.bytes`).
     #[prost(uint32, tag = "3")]
     pub batch_bytes_max: u32,
-    /// Bytes of unacknowledged batches that the gateway holds for one stream before it stops reading from it.
+    /// Bytes of unacknowledged batches that the gateway holds for the partition before it stops reading its streams.
     #[prost(uint32, tag = "4")]
     pub window_bytes: u32,
 }
