@@ -4,4 +4,7 @@
 pub mod check;
 pub mod cluster;
 pub mod cpu;
+pub mod load;
+pub mod read;
 pub mod record;
+pub mod workload;

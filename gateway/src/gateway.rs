@@ -45,6 +45,8 @@ pub struct Gateway {
     /// Bytes of batches under way in the whole gateway (`append.total-inflight`).
     pub room: Arc<Semaphore>,
     pub producer_ids: ProducerIds,
+    /// Why this process can't go on; see [`crate::Server::failed`].
+    pub fault: watch::Sender<Option<String>>,
 }
 
 impl Gateway {

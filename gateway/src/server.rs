@@ -160,10 +160,14 @@ impl Server {
         move || gateway.ready()
     }
 
-    /// Resolves if the gateway can't go on. It has no such fault of its own today: what it loses it asks for again.
+    /// Resolves if the gateway can't go on, with the reason: the process should end, so that others take over.
     pub async fn failed(&self) -> String {
-        self.cancel.cancelled().await;
-        "the gateway was stopped".to_owned()
+        let mut fault = self.gateway.fault.subscribe();
+        match fault.wait_for(Option::is_some).await.map(|fault| fault.clone()) {
+            Ok(Some(reason)) => reason,
+            // The sender lives as long as the gateway does.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Partitions that this gateway has now.
@@ -252,6 +256,7 @@ impl Parts {
             standing: standing_rx,
             room: Arc::new(Semaphore::new(room)),
             producer_ids: ProducerIds::default(),
+            fault: watch::Sender::new(None),
             config,
         });
         Self { gateway, services, inboxes, proposals, standing, tasks, cancel: cancel.clone() }
@@ -259,7 +264,7 @@ impl Parts {
 
     fn run(self, (id, session): (GatewayId, SessionId)) {
         let Self { gateway, services, inboxes, proposals, standing, tasks, cancel } = self;
-        shard::start(&services, inboxes);
+        shard::start(&services, inboxes, &gateway.fault);
         let proposing =
             proposer::run(proposals, gateway.store.clone(), gateway.shards.clone(), tasks.clone(), cancel.clone());
         tasks.spawn(proposing);

@@ -2,8 +2,8 @@
 
 mod control;
 mod files;
-mod ports;
-mod process;
+pub mod ports;
+pub mod process;
 mod start;
 
 use std::collections::BTreeMap;

@@ -37,13 +37,16 @@ pub struct RoleProcess {
     pub data: PathBuf,
     pub config: PathBuf,
     pub esker: PathBuf,
+    /// Behind the role's word on the command line.
+    pub args: Vec<String>,
     child: Option<Child>,
 }
 
 impl RoleProcess {
     pub fn new(id: String, role: &str, addresses: BTreeMap<String, String>, folder: PathBuf, esker: PathBuf) -> Self {
         let (data, config) = (folder.join("data"), folder.join("config.toml"));
-        Self { id, role: role.to_owned(), addresses, data, config, esker, child: None }
+        let args = vec!["--config".to_owned(), config.to_string_lossy().into_owned()];
+        Self { id, role: role.to_owned(), addresses, data, config, esker, args, child: None }
     }
 
     pub fn info(&self) -> RoleInfo {
@@ -69,7 +72,7 @@ impl RoleProcess {
         let open = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = open.with_context(|| format!("can't write {}", self.log_path().display()))?;
         let mut command = Command::new(&self.esker);
-        command.arg(&self.role).arg("--config").arg(&self.config);
+        command.arg(&self.role).args(&self.args);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("can't start {}", self.esker.display()))?;
         self.child = Some(child);

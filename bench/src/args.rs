@@ -1,0 +1,157 @@
+//! The command line of `esker-bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "esker-bench",
+    version,
+    about = "Clusters to try things on, load, and the check that promises were kept"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a cluster of real processes on free loopback ports and keep it until stopped.
+    /// Example: esker-bench cluster --metadata 3 --bookies 3 --gateways 2
+    #[command(args_conflicts_with_subcommands = true)]
+    Cluster(ClusterArgs),
+    /// Producers as fast as they go, or at a rate: throughput, latency, CPU seconds per GB.
+    /// Example: esker-bench produce --data DIR --record-bytes 1024 --producers 4
+    Produce(ProduceArgs),
+    /// Readers as fast as they go. Example: esker-bench consume --data DIR --topic bench
+    Consume(ConsumeArgs),
+}
+
+/// Which cluster, and how to reach it.
+#[derive(Args)]
+pub struct Target {
+    /// Folder of a running `esker-bench cluster`: gives addresses, CA and the servers' CPU time
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Gateways, if not from --data
+    #[arg(long, env = "ESKER_SERVER", default_value = "127.0.0.1:4433", value_delimiter = ',')]
+    pub server: Vec<String>,
+    /// Certificate authority to trust, if not from --data
+    #[arg(long, env = "ESKER_CA", default_value = "esker-data/tls/ca.pem")]
+    pub ca: PathBuf,
+    /// Largest packet that path discovery may try
+    #[arg(long, default_value_t = 6500)]
+    pub mtu_max: u16,
+    /// Connections to each gateway
+    #[arg(long, default_value_t = 2)]
+    pub connections: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Made if it does not exist
+    #[arg(long, default_value = "bench")]
+    pub topic: String,
+    /// For a topic that is made
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u32,
+    /// Settings of a topic that is made
+    #[arg(long = "config", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    #[arg(long, default_value_t = 4)]
+    pub producers: u32,
+    #[arg(long, default_value_t = 1024)]
+    pub record_bytes: usize,
+    /// Records per second of all producers together [default: as fast as it goes]
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// Seconds measured
+    #[arg(long, default_value_t = 10)]
+    pub secs: u64,
+    /// Seconds of the same load before
+    #[arg(long, default_value_t = 2)]
+    pub warm_up: u64,
+    #[arg(long, default_value_t = 1 << 20)]
+    pub batch_bytes: usize,
+    #[arg(long, default_value = "1ms")]
+    pub linger: esker_types::Interval,
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    pub compression: Codec,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+#[derive(Args)]
+pub struct ConsumeArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[arg(long, default_value = "bench")]
+    pub topic: String,
+    /// Read what comes from now on instead of all there is
+    #[arg(long)]
+    pub tail: bool,
+    /// Seconds at most
+    #[arg(long, default_value_t = 60)]
+    pub secs: u64,
+}
+
+#[derive(Args)]
+pub struct ClusterArgs {
+    #[command(subcommand)]
+    pub command: Option<ClusterCommand>,
+    /// Metadata nodes
+    #[arg(long, default_value_t = 1)]
+    pub metadata: usize,
+    /// Storage nodes
+    #[arg(long, default_value_t = 3)]
+    pub bookies: usize,
+    /// Brokers
+    #[arg(long, default_value_t = 1)]
+    pub gateways: usize,
+    /// Folder for everything; one that holds a cluster is taken up again with the same ports and data
+    #[arg(long, default_value = "esker-data/cluster")]
+    pub data: PathBuf,
+    /// The `esker` program [default: ESKER_BIN, else the one beside this program]
+    #[arg(long)]
+    pub esker: Option<PathBuf>,
+    /// Print one JSON document when all roles are ready
+    #[arg(long)]
+    pub json: bool,
+    /// A setting for all nodes of a role, for example bookie.journal.group-bytes=1MiB
+    #[arg(long = "set", value_name = "ROLE.KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// Start a role's process again. Example: esker-bench cluster restart bookie-2 --data DIR
+    Restart {
+        id: String,
+        #[arg(long, default_value = "esker-data/cluster")]
+        data: PathBuf,
+    },
+    /// End a role's process with SIGTERM
+    Stop {
+        id: String,
+        #[arg(long, default_value = "esker-data/cluster")]
+        data: PathBuf,
+    },
+    /// What runs, as JSON
+    Status {
+        #[arg(long, default_value = "esker-data/cluster")]
+        data: PathBuf,
+    },
+}

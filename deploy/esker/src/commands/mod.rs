@@ -1,0 +1,15 @@
+//! The commands that talk to a cluster, one file per word.
+
+pub mod config;
+mod connect;
+pub mod consume;
+mod lines;
+pub mod nodes;
+mod parse;
+pub mod partition;
+pub mod produce;
+pub mod quorum;
+pub mod segment;
+mod table;
+pub mod tls;
+pub mod topic;
