@@ -376,7 +376,7 @@ impl<R: Rules> World<R> {
             }
             Effect::ReadEntries { tag, member, segment, from, to, bytes_max } => {
                 let asker = self.open_tag(g, id, tag);
-                let patience = self.plan.member_timeout_ms * 1_000_000;
+                let patience = self.plan.member_timeout().as_nanos() as u64;
                 self.queue.after_ns(patience, What::ReadTimeout { asker });
                 if let Some(b) = self.bookie_of(member) {
                     self.send(here, Node::Bookie(b as u16), Message::Read { asker, member, segment, from, to, bytes_max });
@@ -466,7 +466,7 @@ impl<R: Rules> World<R> {
 
     /// I4: what is acked stands on an ack quorum of the members of one segment.
     fn check_ack(&mut self, id: PartitionId, offset: Offset) {
-        if self.oracle.beyond_model {
+        if self.oracle.beyond_model || !self.partitions.contains(&id) {
             return;
         }
         let sets = self.member_sets(id);

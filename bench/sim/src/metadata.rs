@@ -44,7 +44,7 @@ impl<R: Rules> World<R> {
         let from = Node::Gateway(asker.gateway as u16);
         let mean = self.plan.metadata_us;
         let there = self.rng.latency_ns(mean);
-        let patience = self.plan.member_timeout_ms * 1_000_000 + mean * 4_000;
+        let patience = self.plan.member_timeout_ms * 1_000_000 + mean * 8_000;
         let is_close = matches!(command, Command::Roll(_) | Command::Handover(_));
         let cut = self.network.is_cut(from, Node::Metadata);
         let deaf = self.network.is_cut(Node::Metadata, from);

@@ -3,7 +3,7 @@
 //! The oracle hears of acks, of served records, of fsyncs that disks completed and of closed segments. It knows
 //! nothing of the protocol: it only compares what was said with what is said later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esker_types::{EntryId, Epoch, InstanceId, Offset, PartitionId, SegmentId};
 
@@ -12,6 +12,13 @@ pub type Value = u64;
 
 pub fn value(producer: u32, sequence: u32) -> Value {
     u64::from(producer) << 32 | u64::from(sequence)
+}
+
+/// Producers from this number on send plain batches, which a network may repeat: nothing is promised of their number.
+pub const PLAIN_FROM: u32 = 1000;
+
+fn is_idempotent(value: Value) -> bool {
+    producer_of(value) < PLAIN_FROM
 }
 
 pub fn producer_of(value: Value) -> u32 {
@@ -60,6 +67,8 @@ pub struct Oracle {
     closed: BTreeMap<SegmentId, Closed>,
     high_watermarks: BTreeMap<(PartitionId, Epoch), Offset>,
     log_starts: BTreeMap<PartitionId, Offset>,
+    /// Nothing is promised about these any more.
+    deleted: BTreeSet<PartitionId>,
     violation: Option<Violation>,
     /// More copies were destroyed than the cluster promises to survive: losses are no fault of it any more.
     pub beyond_model: bool,
@@ -110,8 +119,10 @@ impl Oracle {
     }
 
     pub fn fence_promised(&mut self, instance: InstanceId, partition: PartitionId, epoch: Epoch) {
-        let fence = self.fences.entry((instance, partition)).or_default();
-        *fence = epoch.max(*fence);
+        if !self.deleted.contains(&partition) {
+            let fence = self.fences.entry((instance, partition)).or_default();
+            *fence = epoch.max(*fence);
+        }
     }
 
     /// What a bookie holds as its fence now, for a partition that it once promised to fence.
@@ -127,11 +138,29 @@ impl Oracle {
         self.fences.retain(|(of, _), _| *of != instance);
     }
 
+    /// Segments of which the instance once acked more than it holds now. From here on it is bound by what it holds.
+    pub fn fallen_short(&mut self, instance: InstanceId, held: impl Fn(SegmentId) -> u64) -> Vec<SegmentId> {
+        let mut short = Vec::new();
+        for ((of, segment), promised) in &mut self.promised {
+            if *of == instance && *promised > held(*segment) {
+                *promised = held(*segment);
+                short.push(*segment);
+            }
+        }
+        short
+    }
+
+    /// A disk fault took fences with it: promises above what can be held are void.
+    pub fn fences_fallen(&mut self, instance: InstanceId, held: impl Fn(PartitionId) -> Epoch) {
+        self.fences.retain(|(of, partition), epoch| *of != instance || *epoch <= held(*partition));
+    }
+
     pub fn promised_partitions(&self, instance: InstanceId) -> impl Iterator<Item = PartitionId> + '_ {
         self.fences.range((instance, PartitionId(0))..=(instance, PartitionId(u64::MAX))).map(|((_, p), _)| *p)
     }
 
     pub fn partition_deleted(&mut self, partition: PartitionId) {
+        self.deleted.insert(partition);
         self.fences.retain(|(_, of), _| *of != partition);
         self.seen.retain(|(of, _), _| *of != partition);
         self.acked_values.retain(|(of, _), _| *of != partition);
@@ -141,10 +170,14 @@ impl Oracle {
     /// A client was told that its records stand from `base` on.
     pub fn acked(&mut self, partition: PartitionId, base: Offset, values: &[Value]) {
         self.acks += 1;
+        if self.deleted.contains(&partition) {
+            return;
+        }
         for (i, value) in values.iter().enumerate() {
             let offset = base + i as Offset;
             self.observe(partition, offset, *value, true);
-            if let Some(first) = self.acked_values.insert((partition, *value), offset).filter(|first| *first != offset) {
+            let before = self.acked_values.insert((partition, *value), offset);
+            if let Some(first) = before.filter(|first| *first != offset && is_idempotent(*value)) {
                 let text = format!("partition {partition}: record {value:#x} acked at {first} and again at {offset}");
                 self.fail("I12", text);
             }
@@ -152,7 +185,7 @@ impl Oracle {
     }
 
     /// At the moment of an ack: some segment holds the offset on an ack quorum of its own members.
-    pub fn ack_has_quorum(&mut self, segment: SegmentId, members: &[InstanceId], ack: usize, offset: Offset) -> bool {
+    pub fn ack_has_quorum(&self, segment: SegmentId, members: &[InstanceId], ack: usize, offset: Offset) -> bool {
         let holds = |m: &&InstanceId| self.synced.get(&(segment, **m)).is_some_and(|s| s.end_offset > offset);
         members.iter().filter(holds).count() >= ack
     }
@@ -233,7 +266,7 @@ impl Oracle {
     /// I12: per producer neither gap nor duplicate, in order.
     fn check_sequences(&mut self, partition: PartitionId, log: &BTreeMap<Offset, Value>) {
         let mut last: BTreeMap<u32, u32> = BTreeMap::new();
-        for (offset, value) in log {
+        for (offset, value) in log.iter().filter(|(_, value)| is_idempotent(**value)) {
             let (producer, sequence) = (producer_of(*value), sequence_of(*value));
             let before = last.insert(producer, sequence);
             let expected = before.map_or(sequence, |before| before + 1);

@@ -258,10 +258,15 @@ impl Plan {
         }
     }
 
+    /// A time-out below what a busy disk needs would make the cluster roll for ever: bad advice, not a fault.
+    pub fn member_timeout(&self) -> Duration {
+        let round_trip = Duration::from_micros(8 * self.network_us + 40 * self.disk_us);
+        Duration::from_millis(self.member_timeout_ms).max(round_trip)
+    }
+
     /// Bounds and times of a partition, small enough that a short run meets them.
     pub fn partition_config(&self) -> Config {
-        let round_trip = Duration::from_micros(4 * (self.network_us + self.disk_us));
-        let timeout = Duration::from_millis(self.member_timeout_ms).max(round_trip);
+        let timeout = self.member_timeout();
         Config {
             entry_bytes: self.entry_bytes_max,
             pipeline_entries: if self.entry_bytes_max < 1_000 { 16 } else { 2 },
@@ -296,7 +301,7 @@ impl Plan {
     }
 
     pub fn bookie_limits(&self) -> Limits {
-        Limits { group_bytes: 16 << 10, file_bytes: self.journal_file_bytes as u64, recent_crcs: 4 }
+        Limits { group_bytes: 64 << 10, file_bytes: self.journal_file_bytes as u64, recent_crcs: 4 }
     }
 
     pub fn read_pause_us(&self) -> u64 {

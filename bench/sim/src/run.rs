@@ -7,12 +7,12 @@ use esker_metadata_core::{Command, CreateTopic, InitCluster, Reply};
 use esker_types::{ClusterId, Rules, Time, TopicId};
 
 use crate::bookie::Bookie;
-use crate::client::{PLAIN_FROM, Producer, Reader};
+use crate::client::{Producer, Reader};
 use crate::gateway::Gateway;
 use crate::metadata::Metadata;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
-use crate::oracle::{Oracle, Violation};
+use crate::oracle::{Oracle, PLAIN_FROM, Violation};
 use crate::plan::{Mode, Plan};
 use crate::queue::Queue;
 use crate::rng::Rng;

@@ -33,6 +33,8 @@ cases! {
     CorruptVerdict,
     DamagedEntry,
     LimboCleared,
+    /// A disk lost what was acked, and nothing shows it.
+    SilentLoss,
     UnknownOutcome,
     UnknownRollOutcome,
     CommandAppliedTwice,

@@ -6,7 +6,7 @@ use esker_bookie_core::journal::restart::{Evidence, Verdict, restart};
 use esker_bookie_core::journal::superblock::Superblock;
 use esker_bookie_core::journal::Lsn;
 use esker_metadata_core::{Answer, Command, InstanceQuery, Query, RegisterBookie, Reply};
-use esker_types::{BootId, Epoch, InstanceId, Rules, SegmentId};
+use esker_types::{AllRules, BootId, Epoch, InstanceId, Rules, SegmentId};
 
 use crate::sometimes::Case;
 use crate::world::{What, World};
@@ -55,7 +55,10 @@ impl<R: Rules> World<R> {
         }
         let facts = BootFacts { open: self.open_segments_of(instance), named: self.named_segments(instance) };
         let limits = self.plan.bookie_limits();
-        self.bookies[b].spare.extend(restored.stray.iter().copied().filter(|_| false));
+        if self.bookies[b].disturbed {
+            let honest = restart::<AllRules, _>(ids, &self.bookies[b].disk, &evidence);
+            self.note_silent_loss(instance, BookieState::<AllRules>::boot(ids, limits, honest, facts.clone()));
+        }
         self.bookies[b].state = Some(BookieState::boot(ids, limits, restored, facts));
         let tick = self.rng.latency_ns(self.plan.upkeep_us());
         self.queue.after_ns(tick, What::BookieTick { bookie: b, boot });
@@ -107,6 +110,23 @@ impl<R: Rules> World<R> {
         }
     }
 
+    /// A loss that nothing on the disk or in metadata shows can't be told from "never written": a disk image that is
+    /// newer than the last report, a lost write with none after it. Such a copy denies what it acked, which is more
+    /// than the cluster promises to survive while the segment is open.
+    fn note_silent_loss(&mut self, instance: InstanceId, honest: BookieState<AllRules>) {
+        let state = |segment| honest.segment(segment).unwrap_or((0, 0, false));
+        // In limbo the copy promises nothing and denies nothing.
+        let held = |segment| if state(segment).2 { u64::MAX } else { state(segment).1 };
+        self.oracle.fences_fallen(instance, |partition| honest.max_epoch(partition));
+        for segment in self.oracle.fallen_short(instance, held) {
+            let is_open = self.record(segment.partition).and_then(|record| record.open_id()) == Some(segment);
+            if is_open {
+                self.cases.hit(Case::SilentLoss);
+                self.oracle.beyond_model = true;
+            }
+        }
+    }
+
     fn open_segments_of(&self, instance: InstanceId) -> Vec<(SegmentId, Epoch)> {
         match self.metadata.state.answer(&Query::OpenSegmentsOf(InstanceQuery { instance })) {
             Answer::OpenSegmentsOf(answer) => answer.open.iter().map(|open| (open.segment, open.epoch)).collect(),
@@ -137,6 +157,7 @@ impl<R: Rules> World<R> {
 
     pub(super) fn on_file_started(&mut self, b: usize) {
         self.write_superblock(b, false);
+        self.tell_what_is_held(b);
         let instance = self.bookies[b].instance;
         let partitions: Vec<_> = self.oracle.promised_partitions(instance).collect();
         for partition in partitions {
@@ -144,5 +165,18 @@ impl<R: Rules> World<R> {
             self.oracle.fence_held(instance, partition, held);
         }
         self.tell_links(b, true);
+    }
+
+    /// What lay on the platter at the restart counts as synced from here on, whether it was ever acked or not.
+    fn tell_what_is_held(&mut self, b: usize) {
+        let Some(state) = &self.bookies[b].state else { return };
+        let instance = self.bookies[b].instance;
+        for segment in state.segment_ids().collect::<Vec<_>>() {
+            let held = self.bookies[b].state.as_ref().and_then(|state| state.segment(segment));
+            let Some((_, durable @ 1.., _)) = held else { continue };
+            if let Some(last) = self.read_own(b, segment, durable - 1) {
+                self.oracle.synced(segment, instance, durable, last.header.end_offset());
+            }
+        }
     }
 }

@@ -328,6 +328,7 @@ impl<R: Rules> World<R> {
         }
         match done {
             Journaled::Wrote { lsn, write } => {
+                self.may_fail_sync(b);
                 if let Err(error) = self.bookies[b].disk.sync(write) {
                     return self.journal_failed(b, error);
                 }

@@ -6,7 +6,7 @@ mod reader;
 
 use esker_types::Rules;
 
-pub use producer::{PLAIN_FROM, Pending, Producer, values};
+pub use producer::{Pending, Producer, values};
 pub use reader::{Fetched, PendingFetch, Reader, records_of};
 
 use crate::network::Node;

@@ -5,11 +5,8 @@ use std::collections::VecDeque;
 use esker_types::PartitionId;
 use esker_wire::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 
-use crate::oracle::{self, Value};
+use crate::oracle::{self, PLAIN_FROM, Value};
 use crate::rng::Rng;
-
-/// Producers from this number on are not idempotent: they never repeat a batch, so each value is written once.
-pub const PLAIN_FROM: u32 = 1000;
 
 /// One batch on the way.
 #[derive(Clone, Debug)]

@@ -144,8 +144,8 @@ impl<R: Rules> World<R> {
     /// R17. An owner that was replaced and does not know it yet may be behind: it is not the one that the rule binds.
     fn on_out_of_range(&mut self, g: usize, partition: PartitionId, offset: Offset) {
         self.cases.hit(Case::OutOfRangeServed);
-        let owner = self.record(partition).and_then(|record| record.owner.clone());
-        if owner.is_some_and(|owner| Some(owner.session) == self.gateways[g].session) {
+        let epoch = self.gateways[g].hosted.get(&partition).and_then(|hosted| hosted.partition.epoch());
+        if self.record(partition).is_some_and(|record| Some(record.epoch) == epoch) {
             self.oracle.out_of_range(partition, offset);
         }
     }
