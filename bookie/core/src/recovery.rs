@@ -113,8 +113,6 @@ pub struct Recovery<R> {
     next_read: u64,
     /// Raised when the end falls: answers to older reads are stale.
     round: u64,
-    /// Copies to complete; more than Qa when some make no progress.
-    targets: usize,
     started: Time,
     fence_at: Time,
     alarm_at: Time,
@@ -139,7 +137,6 @@ impl<R: Rules> Recovery<R> {
             reads: BTreeMap::new(),
             next_read: 0,
             round: 0,
-            targets: usize::from(spec.quorum.ack),
             started: now,
             fence_at: now,
             alarm_at: now + limits.alarm_after,
@@ -321,10 +318,9 @@ impl<R: Rules> Recovery<R> {
     }
 
     fn resend_writes(&mut self, now: Time) {
-        let mut stalled = 0;
         for copy in &mut self.copies {
             let Some(write) = copy.write.as_mut().filter(|w| !w.window.is_empty()) else { continue };
-            stalled += usize::from(now.since(write.since) >= self.limits.retry * 2);
+            copy.stalled = now.since(write.since) >= self.limits.retry * 2;
             if now.since(write.resent_at) >= self.limits.retry {
                 write.resent_at = now;
                 for entry in &write.window {
@@ -333,7 +329,6 @@ impl<R: Rules> Recovery<R> {
                 }
             }
         }
-        self.targets = usize::from(self.spec.quorum.ack) + stalled;
     }
 
     /// Answers that count for coverage: given by members of the set, the right instances, while not in limbo.
@@ -409,8 +404,9 @@ impl<R: Rules> Recovery<R> {
         }
         let mut order: Vec<usize> = (0..self.copies.len()).filter(|i| self.copies[*i].is_candidate()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(self.copies[*i].durable));
-        self.ask_substitutes(now, order.len());
-        for index in order.into_iter().take(self.targets) {
+        let stalled = self.copies.iter().filter(|c| c.stalled).count();
+        self.ask_substitutes(now, order.len().saturating_sub(stalled));
+        for index in order.into_iter().take(usize::from(self.spec.quorum.ack) + stalled) {
             let copy = &mut self.copies[index];
             if copy.durable >= end || copy.write.is_some() {
                 continue;

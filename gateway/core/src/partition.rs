@@ -207,10 +207,11 @@ impl<R: Rules> Partition<R> {
     }
 
     fn on_transfer(&mut self, transfer: Transfer) {
-        if let Stage::Recovering(recovering) = &mut self.stage {
-            recovering.on_transfer(&self.common, &transfer);
+        match &mut self.stage {
+            Stage::Idle => self.transfer = Some(transfer), // the record is still on its way
+            Stage::Recovering(recovering) => recovering.on_transfer(&self.common, &transfer),
+            Stage::Active(_) | Stage::Stopped => {}
         }
-        self.transfer = Some(transfer);
     }
 
     fn on_deleted(&mut self) {

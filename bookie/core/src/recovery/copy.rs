@@ -20,6 +20,8 @@ pub(super) struct Copy {
     pub refused: bool,
     /// Wrong instance: of no use at all.
     pub gone: bool,
+    /// Write-back to it makes no progress: others are tried beside it.
+    pub stalled: bool,
     pub write: Option<WriteBack>,
 }
 
@@ -44,6 +46,7 @@ impl Copy {
             durable: 0,
             refused: false,
             gone: false,
+            stalled: false,
             write: None,
         }
     }
@@ -58,6 +61,7 @@ impl Copy {
             return false;
         }
         self.durable = durable;
+        self.stalled = false;
         if let Some(write) = &mut self.write {
             write.window.retain(|entry| entry.header.entry >= durable);
             (write.since, write.resent_at) = (now, now);

@@ -192,6 +192,41 @@ fn a_lost_member_at_full_ack_quorum_is_substituted() {
 }
 
 #[test]
+fn a_member_that_dies_after_its_fence_is_substituted() {
+    // Members 1 and 2 are enough to know the end; then 2 dies, and 3 never comes back.
+    let mut recovery = Recovery::<AllRules>::start(at(0), spec(3, 2), Epoch(9), RecoveryLimits::default());
+    let log = written(3);
+    for (i, durable) in [(1, 3), (2, 1)] {
+        let kind = FenceAnswerKind::Ok { durable, lac: 0, limbo: false };
+        let (segment, instance) = (SegmentId::new(1, 4), member(i).instance);
+        recovery.on_fence(at(1), &FenceAnswer { segment, instance, req_epoch: Epoch(9), kind });
+    }
+    for ms in (1..10_000).step_by(500) {
+        recovery.tick(at(ms));
+        while let Some(effect) = recovery.poll() {
+            match effect {
+                RecoveryEffect::Read { id, request } => {
+                    let blobs = log[request.from as usize..request.to as usize].iter().map(|e| e.bytes.clone());
+                    recovery.on_read(at(ms), id, ReadOutcome::Data(blobs.collect()));
+                }
+                RecoveryEffect::Send(add) if add.member == member(9) => {
+                    let (segment, instance) = (add.segment, add.member.instance);
+                    let kind = AddAnswerKind::Ok { durable: add.entry.header.entry + 1 };
+                    recovery.on_answer(at(ms), &AddAnswer { segment, instance, req_epoch: Epoch(9), kind });
+                }
+                RecoveryEffect::NeedSubstitute { needed: 1, .. } => recovery.add_substitute(at(ms), member(9)),
+                RecoveryEffect::Done(closing) => {
+                    assert_eq!(closing.holders, [member(1), member(9)]);
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("never done");
+}
+
+#[test]
 fn empty_segments_need_no_copies() {
     let mut bench = Bench::new(3, 2, 1, &[0, 0, 0]);
     bench.fence(1, 1);

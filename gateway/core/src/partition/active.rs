@@ -75,6 +75,8 @@ pub(super) struct Active<R: Rules> {
     /// A roll is due at `roll_not_before`.
     pub roll_wanted: bool,
     pub quorum_lost: bool,
+    /// Rolls away from a lost quorum since a record was last acked.
+    pub fruitless: u32,
     pub move_to: Option<SessionId>,
     pub draining: bool,
     pub drained: bool,
@@ -103,6 +105,7 @@ impl<R: Rules> Active<R> {
             roll_not_before: Time::ZERO,
             roll_wanted: false,
             quorum_lost: false,
+            fruitless: 0,
             move_to: None,
             draining: false,
             drained: false,
@@ -254,6 +257,7 @@ impl<R: Rules> Active<R> {
         if entry.header.kind != EntryKind::Data {
             return;
         }
+        self.fruitless = 0;
         let end = entry.header.end_offset();
         self.table.commit_up_to(end);
         self.high_watermark = self.high_watermark.max(end);

@@ -159,7 +159,9 @@ impl<R: Rules> Active<R> {
         let spec = common.spec(open);
         let prologue = prologue(common, open);
         let degraded = open.quorum.write < common.settings.quorum.write;
-        let owner = Owner::start(spec, self.epoch, common.config.owner);
+        let mut limits = common.config.owner;
+        limits.member_timeout *= self.patience(3);
+        let owner = Owner::start(spec, self.epoch, limits);
         let mut writing =
             Writing { owner, opened_at: now, snap: NO_SNAPSHOT, snapshot_at: 0, degraded, index: Vec::new() };
         writing.snapshot(now, &self.table, common, Some(prologue));

@@ -193,8 +193,13 @@ impl<R: Rules> Recovering<R> {
     }
 
     pub fn on_record_read(&mut self, now: Time, tag: Tag) {
-        if let Step::Closing(closing) = &mut self.step {
-            closing.decision.on_read(now, tag);
+        if let Step::Closing(closing) = &mut self.step
+            && closing.decision.on_read(now, tag)
+            && closing.decision.rejected.is_some()
+        {
+            // An intent ran out, or something else that proposing the same again won't mend. Nothing was served or
+            // acked under this epoch yet, so another end would be as good: recover anew.
+            self.fall = Some(Fall::Restart);
         }
     }
 

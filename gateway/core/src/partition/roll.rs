@@ -34,6 +34,8 @@ pub(super) struct Roll {
     pub why: Why,
     /// Handover to this session, as far as that can still work.
     pub to: Option<SessionId>,
+    /// The ack quorum is out of reach and too few bookies are above suspicion: suspects may be named again.
+    any_member: bool,
     step: Step,
 }
 
@@ -86,6 +88,12 @@ impl<R: Rules> Active<R> {
             }
         };
         tail.into_iter().chain(self.roll.as_ref().and_then(Roll::deadline)).min()
+    }
+
+    /// Grows while rolls away from a lost quorum bring nothing: when bookies are only slow, each roll sends everything
+    /// again and makes them slower. The first two come at full speed: one may have met the same dead bookie twice.
+    pub fn patience(&self, doublings_max: u32) -> u32 {
+        1 << self.fruitless.saturating_sub(1).min(doublings_max)
     }
 
     /// When the open segment is old enough to be closed. Spread over 10 % so that partitions do not roll as one.
@@ -147,7 +155,7 @@ impl<R: Rules> Active<R> {
         if why == Why::Drain || unused {
             // Nothing more will come, or not soon: close without a successor.
             common.emit(Effect::ReadRecord { tag });
-            self.roll = Some(Roll { why, to, step: Step::Probing(tag, None) });
+            self.roll = Some(Roll { why, to, any_member: false, step: Step::Probing(tag, None) });
             return;
         }
         let exclude = match &self.tail {
@@ -155,7 +163,7 @@ impl<R: Rules> Active<R> {
             _ => Vec::new(),
         };
         common.emit(Effect::PickMembers { tag, wanted: common.settings.quorum, exclude });
-        self.roll = Some(Roll { why, to, step: Step::Picking(tag) });
+        self.roll = Some(Roll { why, to, any_member: false, step: Step::Picking(tag) });
     }
 
     /// Not now: the segment goes on. Only before the freeze.
@@ -171,6 +179,14 @@ impl<R: Rules> Active<R> {
         let Some(roll) = &mut self.roll else { return };
         match &mut roll.step {
             Step::Picking(asked) if *asked == tag => {
+                if choice.is_none() && roll.why == Why::QuorumLost && !std::mem::replace(&mut roll.any_member, true) {
+                    // There are not enough others. A member that was silent, or in limbo for the old segment, may
+                    // well take a new one: without them the partition would stand still although all are back.
+                    let tag = common.tag();
+                    roll.step = Step::Picking(tag);
+                    common.emit(Effect::PickMembers { tag, wanted: common.settings.quorum, exclude: Vec::new() });
+                    return;
+                }
                 let full = choice.as_ref().is_some_and(|c| c.quorum.write >= common.settings.quorum.write);
                 let good_enough = match roll.why {
                     Why::Widen | Why::Lag => full,
@@ -323,10 +339,11 @@ impl<R: Rules> Active<R> {
     }
 
     fn after_close(&mut self, now: Time, common: &mut Common, record: &PartitionRecord) {
+        let lost = self.roll.take().is_some_and(|roll| roll.why == Why::QuorumLost);
         self.tail = Tail::None;
-        self.roll = None;
+        self.fruitless = if lost { self.fruitless.saturating_add(1) } else { self.fruitless };
         self.quorum_lost = false;
-        self.roll_not_before = now + common.config.roll_retry;
+        self.roll_not_before = now + common.config.roll_retry * self.patience(4);
         match &record.open {
             Some(open) => self.start_segment(now, common, open),
             None => self.pump(now, common),

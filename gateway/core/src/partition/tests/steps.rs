@@ -357,6 +357,7 @@ fn a_lost_quorum_rolls_at_once_with_fewer_members_if_need_be() {
     desk.tick(600);
     let lost = desk.tick(1_000);
     assert_eq!(lost.last().map(String::as_str), Some("pick 3 without [BookieId(1), BookieId(2), BookieId(3)]"));
+    assert_eq!(desk.members(&[]), ["pick 3 without []"], "with nobody else, suspects may be named again");
     assert_eq!(desk.members(&[]), [""; 0], "nowhere to go: look again later");
     assert_eq!(
         desk.tick(2_000).last().map(String::as_str),
@@ -575,4 +576,29 @@ fn a_recovered_owner_knows_sums_and_producers_from_the_last_snapshot_on() {
         })
         .collect();
     assert!(!offsets.is_empty(), "later entries name a later snapshot");
+}
+
+#[test]
+fn rolls_that_bring_nothing_become_rarer() {
+    let mut desk = Desk::with(|_| {}, |_| {});
+    desk.append();
+    desk.members(&[1, 2, 3]);
+    desk.applied();
+    desk.news();
+    let (mut rolls, mut ms) = (Vec::new(), 0);
+    while ms < 60_000 {
+        ms += 100;
+        if desk.tick(ms).iter().any(|s| s.starts_with("pick")) {
+            assert_eq!(desk.proposed(&[1, 2, 3]), ["roll"]);
+            desk.applied();
+            desk.read_record();
+            rolls.push(ms);
+        }
+    }
+    assert_eq!(rolls[0], 1_000);
+    let gaps: Vec<u64> = rolls.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.is_sorted() && gaps[0] <= 2_000 && gaps.last() >= Some(&8_000), "{gaps:?}");
+    let n = desk.info().record.open.as_ref().expect("open").n;
+    desk.ok(1, n, 2);
+    assert_eq!(desk.ok(2, n, 2), ["committed 0", "1 at 0", "high 1"]);
 }
