@@ -43,9 +43,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node_name: "metadata-1".to_owned(),
-            listen: "127.0.0.1:9310".to_owned(),
+            listen: "127.0.0.1:4441".to_owned(),
             advertised: String::new(),
-            data_dir: PathBuf::from("data/metadata"),
+            data_dir: PathBuf::from("esker-data/metadata"),
             heartbeat: Interval::millis(250),
             leader_lease: Interval::millis(1_000),
             election_slot: Interval::millis(300),
