@@ -263,7 +263,9 @@ impl<R: Rules> World<R> {
         self.partition_event(g, partition, Event::Tick);
     }
 
-    pub fn on_link(&mut self, g: usize, bookie: usize, up: bool) {
+    pub fn on_link(&mut self, g: usize, bookie: usize) {
+        // News of a link may overtake each other; what counts is how it stands when the gateway looks.
+        let up = self.bookies[bookie].is_serving();
         let instance = self.bookies[bookie].instance;
         let partitions: Vec<_> = self.gateways[g].hosted.keys().copied().collect();
         for partition in partitions {

@@ -124,9 +124,11 @@ impl<R: Rules> World<R> {
                 }
             }
         }
+        // A segment that lost copies goes on only if enough other bookies can take its place.
+        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
         let fits = held.iter().all(|(segment, ack)| {
             let others = self.nemesis.damaged.get(segment).map_or(0, |set| set.iter().filter(|i| **i != instance).count());
-            others + 1 < *ack
+            others + 1 < *ack && others + 1 + gone + ack <= self.bookies.len()
         });
         if !fits && self.plan.mode == Mode::Liveness {
             return false;

@@ -246,7 +246,8 @@ impl<R: Rules> World<R> {
                 owned && world.owner_index(*p).is_some_and(|g| world.gateways[g].is_ready(*p))
             })
         };
-        let closed = self.until(closed, CONVERGE);
+        let serving = |world: &Self| world.bookies.iter().all(|bookie| bookie.gone || bookie.is_serving());
+        let closed = self.until(closed, CONVERGE) && self.until(serving, CONVERGE);
         if closed {
             self.cases.hit(Case::RunConverged);
         }

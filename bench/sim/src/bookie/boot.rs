@@ -122,7 +122,7 @@ impl<R: Rules> World<R> {
             let is_open = self.record(segment.partition).and_then(|record| record.open_id()) == Some(segment);
             if is_open {
                 self.cases.hit(Case::SilentLoss);
-                self.oracle.beyond_model = true;
+                (self.oracle.beyond_model, self.oracle.silent_loss) = (true, true);
             }
         }
     }
@@ -164,7 +164,7 @@ impl<R: Rules> World<R> {
             let held = self.bookies[b].state.as_ref().map(|state| state.max_epoch(partition)).unwrap_or_default();
             self.oracle.fence_held(instance, partition, held);
         }
-        self.tell_links(b, true);
+        self.tell_links(b);
     }
 
     /// What lay on the platter at the restart counts as synced from here on, whether it was ever acked or not.

@@ -113,14 +113,14 @@ impl<R: Rules> World<R> {
         bookie.making_file = false;
         bookie.pause = Pause::default();
         bookie.disk.cut(how, &mut self.rng);
-        self.tell_links(b, false);
+        self.tell_links(b);
     }
 
     /// Gateways notice that connections to the bookie broke or stand again, each in its own time.
-    pub fn tell_links(&mut self, b: usize, up: bool) {
+    pub fn tell_links(&mut self, b: usize) {
         for gateway in 0..self.gateways.len() {
             let after = self.rng.latency_ns(self.plan.network_us);
-            self.queue.after_ns(after, What::Link { gateway, bookie: b, up });
+            self.queue.after_ns(after, What::Link { gateway, bookie: b });
         }
     }
 
