@@ -74,6 +74,8 @@ pub struct Server {
     addresses: Addresses,
     /// Doors and streams; cancelled first.
     pub(crate) doors: CancellationToken,
+    /// The session's keeper; cancelled before the session is ended on purpose.
+    pub(crate) keeping: CancellationToken,
     /// Everything else.
     pub(crate) cancel: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -101,8 +103,10 @@ impl Server {
         let cancel = cancel.child_token();
         let stop = cancel.clone().drop_guard();
         let cluster_known = async {
+            let mut seen = 0;
+            // The revision is taken before the look: news that come in between are not slept through.
             while view.read(|state| state.cluster().is_none()) {
-                view.changed(view.revision()).await;
+                seen = view.changed(seen).await;
             }
         };
         let waited = tokio::time::timeout(METADATA_WAIT, cluster_known).await;
@@ -124,13 +128,14 @@ impl Server {
             &parts.gateway.config.zone,
         );
         let identity = keeper::register(&*parts.gateway.store, request, REGISTER_WAIT).await?;
-        let doors = cancel.child_token();
+        let (doors, keeping) = (cancel.child_token(), parts.keeping.clone());
         let server = Self {
             gateway: parts.gateway.clone(),
             endpoint,
             identity,
             addresses,
             doors,
+            keeping,
             cancel,
             tasks: parts.tasks.clone(),
             _stop: stop,
@@ -184,6 +189,7 @@ struct Parts {
     proposals: proposer::ProposerInbox,
     standing: watch::Sender<Standing>,
     tasks: TaskTracker,
+    keeping: CancellationToken,
     cancel: CancellationToken,
 }
 
@@ -259,11 +265,20 @@ impl Parts {
             fault: watch::Sender::new(None),
             config,
         });
-        Self { gateway, services, inboxes, proposals, standing, tasks, cancel: cancel.clone() }
+        Self {
+            gateway,
+            services,
+            inboxes,
+            proposals,
+            standing,
+            tasks,
+            keeping: cancel.child_token(),
+            cancel: cancel.clone(),
+        }
     }
 
     fn run(self, (id, session): (GatewayId, SessionId)) {
-        let Self { gateway, services, inboxes, proposals, standing, tasks, cancel } = self;
+        let Self { gateway, services, inboxes, proposals, standing, tasks, keeping, cancel } = self;
         shard::start(&services, inboxes, &gateway.fault);
         let proposing =
             proposer::run(proposals, gateway.store.clone(), gateway.shards.clone(), tasks.clone(), cancel.clone());
@@ -277,7 +292,7 @@ impl Parts {
             session_ttl: gateway.config.session_ttl.0,
             metrics: gateway.metrics.clone(),
             standing,
-            cancel,
+            cancel: keeping,
         };
         tasks.spawn(keeper.run(id, session));
     }

@@ -22,6 +22,7 @@ pub enum BookieEvent {
     /// The ADD connection broke (`up = false`: all that was not answered may be lost), or there is a fresh one
     /// (`up = true`: send again what is not answered).
     Link {
+        bookie: BookieId,
         instance: InstanceId,
         up: bool,
     },
@@ -140,8 +141,8 @@ impl BookieClient {
         }
         let mut bookies = self.inner.bookies.write();
         let make = || {
-            let adds = AddConnection::new(self.inner.config.queue_bytes);
-            adds.start(&self.inner, id);
+            let adds = AddConnection::new(id, self.inner.config.queue_bytes);
+            adds.start(&self.inner);
             Arc::new(Bookie { adds, fences: FenceQueue::new(id) })
         };
         bookies.entry(id).or_insert_with(make).clone()

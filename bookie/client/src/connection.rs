@@ -25,6 +25,7 @@ struct Shared {
     /// Something was put into the overflow.
     overflowed: Notify,
     overflow_max: usize,
+    bookie: BookieId,
 }
 
 #[derive(Default)]
@@ -42,18 +43,18 @@ struct Queue {
 }
 
 impl AddConnection {
-    pub fn new(overflow_max: usize) -> Self {
-        Self { shared: Arc::new(Shared { queue: Mutex::default(), overflowed: Notify::new(), overflow_max }) }
+    pub fn new(bookie: BookieId, overflow_max: usize) -> Self {
+        Self { shared: Arc::new(Shared { queue: Mutex::default(), overflowed: Notify::new(), overflow_max, bookie }) }
     }
 
-    pub fn start(&self, client: &Arc<Inner>, bookie: BookieId) {
+    pub fn start(&self, client: &Arc<Inner>) {
         let (shared, weak) = (self.shared.clone(), Arc::downgrade(client));
         let cancel = client.cancel.clone();
         client.tasks.spawn(async move {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                () = keep_connected(&shared, &weak, bookie) => {}
+                () = keep_connected(&shared, &weak) => {}
             }
             // Dropping the sender closes the link once what is queued has been written.
             shared.queue.lock().link = None;
@@ -133,14 +134,15 @@ impl Shared {
         let instances: Vec<InstanceId> = self.queue.lock().instances.iter().copied().collect();
         let Some(client) = client.upgrade() else { return };
         for instance in instances {
-            client.sink.deliver(BookieEvent::Link { instance, up }).await;
+            client.sink.deliver(BookieEvent::Link { bookie: self.bookie, instance, up }).await;
         }
     }
 }
 
 /// Dials, serves the link until it breaks, and again. Cancel-safe at every await: nothing is owned by this future
 /// but the link itself.
-async fn keep_connected(shared: &Arc<Shared>, client: &Weak<Inner>, bookie: BookieId) {
+async fn keep_connected(shared: &Arc<Shared>, client: &Weak<Inner>) {
+    let bookie = shared.bookie;
     let mut wait = None;
     loop {
         let Some(inner) = client.upgrade() else { return };

@@ -33,6 +33,13 @@ impl Penalties {
         self.by_bookie.insert(bookie, Penalty { until: now + length, length });
     }
 
+    /// The bookie came back by itself, with a new connection: it may be used at once. A next offence counts as a repeat.
+    pub fn forgive(&mut self, now: Time, bookie: BookieId) {
+        if let Some(penalty) = self.by_bookie.get_mut(&bookie) {
+            penalty.until = penalty.until.min(now);
+        }
+    }
+
     pub fn is_penalised(&self, now: Time, bookie: BookieId) -> bool {
         self.by_bookie.get(&bookie).is_some_and(|p| now < p.until)
     }
@@ -65,6 +72,10 @@ mod tests {
             penalties.penalise(at(1_000 * round + 400), bookie);
         }
         assert_eq!(penalties.next_end(at(9_401)), Some(at(9_410)), "long peace between them: ten seconds again");
+        penalties.forgive(at(9_402), bookie);
+        assert!(!penalties.is_penalised(at(9_402), bookie), "it came back");
+        penalties.penalise(at(9_403), bookie);
+        assert_eq!(penalties.next_end(at(9_403)), Some(at(9_423)), "twice in a short time");
         penalties.forget_all_but(|_| false);
         assert!(!penalties.is_penalised(at(9_401), bookie));
     }

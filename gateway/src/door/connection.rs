@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Frame, FrameLimits, Hello, Role, opcode};
@@ -21,6 +22,9 @@ use crate::gateway::Gateway;
 /// What a client may make us buffer with one frame: a batch and its request, or a call.
 pub const CLIENT_LIMITS: FrameLimits =
     FrameLimits { control_max: 256 << 10, frame_max: BATCH_BYTES_MAX as u32 + (256 << 10) };
+
+/// How long a refused client is given to take the reason.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The QUIC door.
 pub struct Door {
@@ -157,6 +161,9 @@ async fn welcome(
         Err(error) => {
             // The typed error goes out on the stream; the close tells the same to who does not read it.
             let _ = writer.write(&frame.error_answer(&error)).await;
+            writer.finish();
+            // Closing drops what has not been sent.
+            let _ = tokio::time::timeout(LAST_WORDS, writer.stopped()).await;
             let code = error.error_code().unwrap_or(ErrorCode::InvalidRequest);
             return Err((code, error.message));
         }

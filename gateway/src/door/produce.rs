@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::answers::{self, Pending};
 use super::connection::Client;
 use super::frames::{FrameReader, FrameWriter, Received, StreamError};
+use super::read::{RECOVERY_WAIT, ready};
 use crate::auth::Action;
 use crate::partition::{Handle, News};
 use crate::shard::{Append, Room};
@@ -65,7 +66,10 @@ async fn open_partition(client: &Client, open: &Frame) -> Result<Arc<Handle>, Er
     let action: for<'a> fn(&'a str, PartitionId) -> Action<'a> =
         |topic, partition| Action::Produce { topic, partition };
     let record = client.gateway.resolve(&client.principal, request.partition.as_ref(), action).await?;
-    client.gateway.owned(record.id).await
+    let handle = client.gateway.owned(record.id).await?;
+    // Before that its core would refuse every batch; the client has nothing better to do than to wait here.
+    ready(&client.gateway, &handle, RECOVERY_WAIT).await?;
+    Ok(handle)
 }
 
 /// Reads until the client is done, something fails, or the partition is gone.

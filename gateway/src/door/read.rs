@@ -18,8 +18,8 @@ use crate::partition::{Handle, News};
 use crate::read::{Chunk, ColdReader, find_position, out_of_range};
 use crate::tail::CachedEntry;
 
-/// How long a read waits for a partition that is being recovered before the client is sent away to try again.
-const RECOVERY_WAIT: Duration = Duration::from_secs(5);
+/// How long a stream waits for a partition that is being recovered before the client is sent away to try again.
+pub const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 /// One reader.
 struct Reading {

@@ -95,7 +95,11 @@ impl Shard {
             Effect::SendTransfer { to, transfer } => services.transfers.send(id, to, transfer),
             Effect::NeedAssign => self.release(id, slot),
             // Producers wait for room (`Handle::room`), which is the same bound seen from outside.
-            Effect::Flow { .. } | Effect::Drained => {}
+            Effect::Flow { .. } => {}
+            Effect::Drained => {
+                // Whoever asked may have given up.
+                let _ = slot.draining.take().map(|done| done.send(()));
+            }
             Effect::Alarm(alarm) => {
                 services.metrics.alarms.inc();
                 tracing::error!(partition = %id, %alarm, "partition needs an operator");

@@ -40,6 +40,11 @@ pub enum Control {
         to: SessionId,
         reply: MoveReply,
     },
+    /// Take no more appends, answer what is under way and close the segment: the process is about to end.
+    Drain {
+        partition: PartitionId,
+        done: oneshot::Sender<()>,
+    },
     DeleteRecords {
         partition: PartitionId,
         before: Offset,

@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_bookie_client::{BookieClient, BookieEvent, Penalties};
-use esker_gateway_core::partition::{self, Event, Partition, Settings};
+use esker_gateway_core::partition::{self, Event, Partition, Phase, Settings};
 use esker_metadata_client::{MetadataStore, View};
 use esker_metadata_core::PartitionRecord;
 use esker_types::{ErrorCode, GatewayId, PartitionId, SessionId, Time, WallMs};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,7 +64,7 @@ pub(super) struct Shard {
 }
 
 /// Starts one task per inbox. They end with the token, and let everything go.
-pub fn start(services: &Arc<Services>, inboxes: Vec<Inbox>) {
+pub fn start(services: &Arc<Services>, inboxes: Vec<Inbox>, fault: &watch::Sender<Option<String>>) {
     for inbox in inboxes {
         let shard = Shard {
             services: services.clone(),
@@ -76,7 +77,13 @@ pub fn start(services: &Arc<Services>, inboxes: Vec<Inbox>) {
             started: HashMap::new(),
             next_life: 1,
         };
-        services.tasks.spawn(shard.run(inbox));
+        let fault = fault.clone();
+        services.tasks.spawn(async move {
+            // A panic is a broken invariant of ours: the shard's partitions would hang for ever, so the process must end.
+            if tokio::spawn(shard.run(inbox)).await.is_err() {
+                fault.send_replace(Some("a shard task panicked; see the log".to_owned()));
+            }
+        });
     }
 }
 
@@ -153,6 +160,13 @@ impl Shard {
                 slot.moving = Some(Moving { to, since: now, reply: Some(reply) });
                 self.feed(now, partition, Event::MoveTo { to });
             }
+            Control::Drain { partition, done } => {
+                let slot = self.slots.get_mut(&partition);
+                // One that is not ready has nothing to close; dropping `done` says so.
+                let Some(slot) = slot.filter(|slot| matches!(slot.core.phase(), Phase::Ready { .. })) else { return };
+                slot.draining = Some(done);
+                self.feed(now, partition, Event::Drain);
+            }
             Control::DeleteRecords { partition, before, reply } => {
                 let Some(slot) = self.slots.get_mut(&partition) else {
                     let _ = reply.send(refuse(ErrorCode::NotOwner, "this gateway does not own the partition"));
@@ -178,7 +192,10 @@ impl Shard {
         match event {
             BookieEvent::Add(answer) => self.feed(now, answer.segment.partition, Event::AddAnswer(answer)),
             BookieEvent::Fence(answer) => self.feed(now, answer.segment.partition, Event::FenceAnswer(answer)),
-            BookieEvent::Link { instance, up } => {
+            BookieEvent::Link { bookie, instance, up } => {
+                if up {
+                    self.penalties.forgive(now, bookie);
+                }
                 for (id, slot) in &mut self.slots {
                     slot.core.handle(now, Event::Link { instance, up });
                     mark(&mut self.dirty, *id, slot);
@@ -228,6 +245,7 @@ impl Shard {
             armed: None,
             dirty: false,
             moving: None,
+            draining: None,
             assigned: true,
         };
         self.slots.insert(record.id, slot);

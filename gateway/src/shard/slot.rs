@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use esker_gateway_core::partition::{Partition, Phase, Refusal, Settings};
 use esker_types::{AllRules, ErrorCode, SessionId, Time};
+use tokio::sync::oneshot;
 
 use super::mailbox::MoveReply;
 use super::tickets::{Outcome, Tickets};
@@ -20,6 +21,8 @@ pub(super) struct Slot {
     /// Waits in the shard's list of partitions whose effects are to be carried out.
     pub dirty: bool,
     pub moving: Option<Moving>,
+    /// Told when the core has drained.
+    pub draining: Option<oneshot::Sender<()>>,
     /// The record's owner as last told: is the partition meant for us?
     pub assigned: bool,
 }

@@ -84,7 +84,7 @@ impl World {
     /// Skips until the link to a bookie is as told.
     async fn link(&mut self, id: u64, wanted: bool) {
         loop {
-            if let BookieEvent::Link { instance, up } = self.next().await
+            if let BookieEvent::Link { instance, up, .. } = self.next().await
                 && instance == member(id).instance
                 && up == wanted
             {
