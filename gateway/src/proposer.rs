@@ -40,9 +40,9 @@ impl Proposer {
         (Self { proposals }, ProposerInbox(inbox))
     }
 
-    /// Gives the command back if too many wait: it was certainly not applied.
-    pub fn submit(&self, proposal: Proposal) -> Result<(), Proposal> {
-        self.proposals.try_send(proposal).map_err(|error| error.into_inner())
+    /// False: too many wait, and the command was certainly not applied.
+    pub fn submit(&self, proposal: Proposal) -> bool {
+        self.proposals.try_send(proposal).is_ok()
     }
 }
 

@@ -62,10 +62,10 @@ impl Shard {
         for (ticket, outcome) in completions {
             slot.tickets.complete(ticket, outcome);
         }
-        if phase == Some(Phase::Idle) {
-            if let Some(moving) = slot.moving.take() {
-                self.services.transfers.finish_move(id, moving.to, moving.since, moving.reply);
-            }
+        if phase == Some(Phase::Idle)
+            && let Some(moving) = slot.moving.take()
+        {
+            self.services.transfers.finish_move(id, moving.to, moving.since, moving.reply);
         }
     }
 
@@ -122,7 +122,7 @@ impl Shard {
 
     fn propose(&self, now: Time, id: PartitionId, slot: &mut Slot, tag: Tag, command: Command) {
         let proposal = Proposal { partition: id, life: slot.life, tag, command };
-        if self.services.proposer.submit(proposal).is_err() {
+        if !self.services.proposer.submit(proposal) {
             slot.core.handle(now, Event::Proposed { tag, outcome: ProposeOutcome::NotApplied });
         }
     }
@@ -133,7 +133,7 @@ impl Shard {
         let command = Command::Release(Release { partition: id, epoch, session });
         tracing::warn!(partition = %id, %epoch, "giving the partition back to be assigned anew");
         // If it does not go through, the core asks again; a tag of nobody's is ignored.
-        let _ = self.services.proposer.submit(Proposal { partition: id, life: 0, tag: Tag::MAX, command });
+        self.services.proposer.submit(Proposal { partition: id, life: 0, tag: Tag::MAX, command });
     }
 
     fn pick(&self, now: Time, id: PartitionId, wanted: Quorum, exclude: &[BookieId]) -> Option<MemberChoice> {
