@@ -256,6 +256,7 @@ impl<R: Rules> World<R> {
                 let suspect = self.gateways[g].suspects.get(&member.bookie).is_some_and(|until| now < *until);
                 !suspect && self.bookies.iter().any(|bookie| bookie.member() == *member && bookie.is_serving())
             });
+        down.retain(|member| !self.is_dead(member.instance));
         self.rng.shuffle(&mut up);
         self.rng.shuffle(&mut down);
         // Placement knows who is down, but not always.
@@ -263,6 +264,8 @@ impl<R: Rules> World<R> {
             up.append(&mut down);
             self.rng.shuffle(&mut up);
         } else if up.len() < usize::from(wanted.ack) {
+            // Rather one under suspicion than none.
+            down.retain(|member| self.bookies.iter().any(|b| b.member() == *member && b.is_serving()));
             up.append(&mut down);
         }
         up.truncate(usize::from(wanted.write));

@@ -19,6 +19,8 @@ pub struct Nemesis {
     pub acts_left: u32,
     /// Instances whose copy of the segment may be short of what they promised.
     damaged: BTreeMap<SegmentId, BTreeSet<InstanceId>>,
+    /// Instances that will never answer again: wiped, or on a bookie that is gone.
+    dead: BTreeSet<InstanceId>,
     /// An older state of a bookie's disk, to roll back to.
     pub images: BTreeMap<usize, (InstanceId, Disk)>,
     pauses: u64,
@@ -112,6 +114,16 @@ impl<R: Rules> World<R> {
 
     // --- the fault model
 
+    /// True for a copy that counts for nothing, whether it was destroyed or never made.
+    fn is_lost(&self, segment: SegmentId, instance: InstanceId) -> bool {
+        let damaged = self.nemesis.damaged.get(&segment).is_some_and(|set| set.contains(&instance));
+        damaged || self.nemesis.dead.contains(&instance)
+    }
+
+    pub fn is_dead(&self, instance: InstanceId) -> bool {
+        self.nemesis.dead.contains(&instance)
+    }
+
     /// Books the destruction of what a bookie holds. False if that would be one copy too many of some segment; in
     /// safety mode it is done all the same, and the run knows.
     pub fn may_lose(&mut self, b: usize) -> bool {
@@ -120,21 +132,19 @@ impl<R: Rules> World<R> {
         for partition in &self.partitions {
             for (segment, members, ack) in self.member_sets(*partition) {
                 if members.contains(&instance) {
-                    held.push((segment, ack));
+                    let lost = |other: &&InstanceId| **other != instance && self.is_lost(segment, **other);
+                    held.push((segment, ack, members.iter().filter(lost).count()));
                 }
             }
         }
         // A segment that lost copies goes on only if enough other bookies can take its place.
         let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
-        let fits = held.iter().all(|(segment, ack)| {
-            let others = self.nemesis.damaged.get(segment).map_or(0, |set| set.iter().filter(|i| **i != instance).count());
-            others + 1 < *ack && others + 1 + gone + ack <= self.bookies.len()
-        });
+        let fits = held.iter().all(|(_, ack, lost)| lost + 1 < *ack && lost + 1 + gone + ack <= self.bookies.len());
         if !fits && self.plan.mode == Mode::Liveness {
             return false;
         }
         self.oracle.beyond_model |= !fits;
-        for (segment, _) in held {
+        for (segment, ..) in held {
             self.nemesis.damaged.entry(segment).or_default().insert(instance);
         }
         self.oracle.data_lost(instance);
@@ -353,6 +363,7 @@ impl<R: Rules> World<R> {
             return;
         }
         self.cases.hit(Case::Wipe);
+        self.nemesis.dead.insert(self.bookies[b].instance);
         self.crash_bookie(b, None);
         self.bookies[b].disk.wipe();
         self.plan_bookie_return(b);
@@ -436,6 +447,7 @@ impl<R: Rules> World<R> {
             self.crash_bookie(b, None);
         }
         self.bookies[b].gone = true;
+        self.nemesis.dead.insert(self.bookies[b].instance);
     }
 
     // --- retention and deletion

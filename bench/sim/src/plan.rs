@@ -280,7 +280,7 @@ impl Plan {
             delete_grace_ms: 5,
             intent_ms: 600_000,
             read_bytes: 4_000,
-            owner: OwnerLimits { in_flight_bytes: 32 << 10, kept_bytes: 64 << 10, member_timeout: timeout },
+            owner: OwnerLimits { in_flight_bytes: 32 << 10, kept_bytes: 64 << 10, member_timeout: timeout, link_grace: timeout / 4 },
             recovery: RecoveryLimits {
                 retry: timeout,
                 substitute_after: timeout * 4,

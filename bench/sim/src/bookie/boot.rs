@@ -29,6 +29,7 @@ impl<R: Rules> World<R> {
         if self.bookies[b].boot != boot || !self.bookies[b].alive || self.bookies[b].state.is_some() {
             return;
         }
+        let reborn = self.bookies[b].disk.superblock.is_none() && !R::INSTANCE_IDENTITY;
         let replaces = self.claim_directory(b);
         let instance = self.bookies[b].instance;
         let ids = JournalIds { cluster: self.cluster_id(), instance };
@@ -45,7 +46,7 @@ impl<R: Rules> World<R> {
             Verdict::Torn => Case::TornVerdict,
             Verdict::Loss { .. } => Case::CorruptVerdict,
         });
-        let torn_only = matches!(restored.verdict, Verdict::Loss { .. }) && !self.bookies[b].disturbed;
+        let torn_only = matches!(restored.verdict, Verdict::Loss { .. }) && !self.bookies[b].disturbed && !reborn;
         if torn_only {
             let text = format!("bookie {b}: a power cut alone was taken for loss: {:?}", restored.verdict);
             self.oracle.fail("R9", text);
@@ -55,10 +56,11 @@ impl<R: Rules> World<R> {
         }
         let facts = BootFacts { open: self.open_segments_of(instance), named: self.named_segments(instance) };
         let limits = self.plan.bookie_limits();
-        if self.bookies[b].disturbed {
+        if self.bookies[b].disturbed && !reborn {
             let honest = restart::<AllRules, _>(ids, &self.bookies[b].disk, &evidence);
             self.note_silent_loss(instance, BookieState::<AllRules>::boot(ids, limits, honest, facts.clone()));
         }
+        self.bookies[b].boot_epochs = facts.open.iter().map(|(segment, epoch)| (segment.partition, *epoch)).collect();
         self.bookies[b].state = Some(BookieState::boot(ids, limits, restored, facts));
         let tick = self.rng.latency_ns(self.plan.upkeep_us());
         self.queue.after_ns(tick, What::BookieTick { bookie: b, boot });
@@ -157,6 +159,7 @@ impl<R: Rules> World<R> {
 
     pub(super) fn on_file_started(&mut self, b: usize) {
         self.write_superblock(b, false);
+        self.check_boot_epochs(b);
         self.tell_what_is_held(b);
         let instance = self.bookies[b].instance;
         let partitions: Vec<_> = self.oracle.promised_partitions(instance).collect();
@@ -165,6 +168,19 @@ impl<R: Rules> World<R> {
             self.oracle.fence_held(instance, partition, held);
         }
         self.tell_links(b);
+    }
+
+    /// Every boot raises the fences of the open segments that name it to what metadata says, before it serves.
+    fn check_boot_epochs(&mut self, b: usize) {
+        let epochs = std::mem::take(&mut self.bookies[b].boot_epochs);
+        let Some(state) = &self.bookies[b].state else { return };
+        for (partition, epoch) in epochs {
+            if state.max_epoch(partition) < epoch {
+                let held = state.max_epoch(partition);
+                let text = format!("bookie {b} serves partition {partition} at epoch {held}, metadata was at {epoch}");
+                return self.oracle.fail("I8", text);
+            }
+        }
     }
 
     /// What lay on the platter at the restart counts as synced from here on, whether it was ever acked or not.

@@ -13,7 +13,9 @@ use esker_bookie_core::journal::{FileId, Lsn};
 use esker_bookie_core::owner::{Add, AddAnswer, AddAnswerKind, FenceAnswer, FenceAnswerKind};
 use esker_bookie_core::wire::{self, AddStatus, AddStatusKind, FenceItem, FenceRequest, FenceVerdict, Read, ReadStatus};
 use esker_gateway_core::partition::EntriesRead;
-use esker_types::{BookieId, BootId, EntryHeader, InstanceId, Member, Offset, Rules, SegmentId};
+use esker_types::{
+    BookieId, BootId, EntryHeader, Epoch, InstanceId, Member, Offset, PartitionId, Rules, SegmentId,
+};
 
 use crate::disk::{Disk, DiskError, PowerCut};
 use crate::metadata::Asker;
@@ -61,6 +63,8 @@ pub struct Bookie<R: Rules> {
     making_file: bool,
     /// Something else than power cuts happened to the disk: a loss verdict at the next boot is no mistake.
     pub disturbed: bool,
+    /// What metadata said at the boot about partitions with an open segment here.
+    boot_epochs: Vec<(PartitionId, Epoch)>,
 }
 
 impl<R: Rules> Bookie<R> {
@@ -83,6 +87,7 @@ impl<R: Rules> Bookie<R> {
             spare: Vec::new(),
             making_file: false,
             disturbed: false,
+            boot_epochs: Vec::new(),
         }
     }
 
