@@ -27,11 +27,8 @@ pub(super) struct Index {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Run(Run),
-    /// Ask the footer of this file; the entries from the asked one up to `to` (exclusive) are in it.
-    Footer {
-        file: u64,
-        to: EntryId,
-    },
+    /// Ask the footer of this file.
+    Footer(u64),
 }
 
 impl FilePlace {
@@ -50,12 +47,18 @@ impl FilePlace {
         at.checked_sub(1).map(|at| self.ranges[at]).filter(|(_, to)| entry < *to)
     }
 
-    fn find(&self, file: u64, entry: EntryId) -> Option<Place> {
+    /// First entry behind `entry` that a range begins with.
+    fn next_from(&self, entry: EntryId) -> EntryId {
+        let at = self.ranges.partition_point(|(from, _)| *from <= entry);
+        self.ranges.get(at).map_or(EntryId::MAX, |(from, _)| *from)
+    }
+
+    fn find(&self, file: u64, entry: EntryId) -> Option<(Place, EntryId)> {
         let (_, to) = self.range_of(entry)?;
-        let Some(runs) = &self.runs else { return Some(Place::Footer { file, to }) };
+        let Some(runs) = &self.runs else { return Some((Place::Footer(file), to)) };
         // Entries that were copied within a file can overlap: the nearest run that begins before is not always it.
         let at = runs.partition_point(|run| run.first <= entry);
-        runs[..at].iter().rev().find(|run| run.contains(entry)).map(|run| Place::Run(*run))
+        runs[..at].iter().rev().find(|run| run.contains(entry)).map(|run| (Place::Run(*run), run.end()))
     }
 }
 
@@ -65,9 +68,17 @@ impl Index {
         self.files.entry(run.file).or_default().add(run, exact);
     }
 
-    /// The newest place of an entry.
-    pub fn find(&self, entry: EntryId) -> Option<Place> {
-        self.files.iter().rev().find_map(|(file, place)| place.find(*file, entry))
+    /// The newest place of an entry, and where the entries behind it must be asked for again (exclusive): a repaired
+    /// or copied entry lies in a newer file than its neighbours.
+    pub fn find(&self, entry: EntryId) -> Option<(Place, EntryId)> {
+        let mut bound = EntryId::MAX;
+        for (file, place) in self.files.iter().rev() {
+            if let Some((found, to)) = place.find(*file, entry) {
+                return Some((found, to.min(bound)));
+            }
+            bound = bound.min(place.next_from(entry));
+        }
+        None
     }
 
     /// First entry from `from` on that is not held.
@@ -156,13 +167,15 @@ mod tests {
         index.add(run(0, 5, 1), false);
         index.add(run(5, 2, 2), true);
         index.add(run(9, 1, 2), true);
-        assert_eq!(index.find(4), Some(Place::Footer { file: 1, to: 5 }));
-        assert_eq!(index.find(6), Some(Place::Run(run(5, 2, 2))));
+        assert_eq!(index.find(4), Some((Place::Footer(1), 5)));
+        assert_eq!(index.find(6), Some((Place::Run(run(5, 2, 2)), 7)));
         assert_eq!((index.find(7), index.contiguous_from(0), index.end()), (None, 7, 10));
         index.add(run(7, 2, 3), true);
         assert_eq!(index.contiguous_from(0), 10);
+        index.add(run(3, 1, 3), true);
+        assert_eq!(index.find(1), Some((Place::Footer(1), 3)), "entry 3 has a newer place");
         index.add(run(0, 5, 3), true);
-        assert_eq!(index.find(4), Some(Place::Run(run(0, 5, 3))), "the newest place wins");
+        assert_eq!(index.find(4), Some((Place::Run(run(0, 5, 3)), 5)), "the newest place wins");
         index.forget(1);
         assert_eq!(index.contiguous_from(0), 10);
     }
@@ -173,7 +186,7 @@ mod tests {
         index.add(run(0, 10, 1), true);
         index.add(run(3, 1, 1), true);
         for entry in 0..10 {
-            assert!(matches!(index.find(entry), Some(Place::Run(run)) if run.contains(entry)), "{entry}");
+            assert!(matches!(index.find(entry), Some((Place::Run(run), _)) if run.contains(entry)), "{entry}");
         }
     }
 }

@@ -83,7 +83,7 @@ impl<R: Rules> BookieState<R> {
         let mut steps = Vec::new();
         let (mut at, mut bytes) = (read.from, 0u64);
         while at < to && steps.len() < STEPS_MAX && (steps.is_empty() || bytes < max_bytes) {
-            let Some(step) = state.index.find(at).and_then(|place| self.step(place, to)) else { break };
+            let Some(step) = state.index.find(at).and_then(|(place, end)| self.step(place, to.min(end))) else { break };
             bytes += match step.place {
                 StepPlace::Run(run) => u64::from(run.bytes),
                 StepPlace::Footer(_) => 0, // how much it holds is seen when it is read
@@ -105,11 +105,11 @@ impl<R: Rules> BookieState<R> {
         match place {
             Place::Run(run) => {
                 let file = self.file_id(run.file)?;
-                Some(Step { file, to: to.min(run.end()), place: StepPlace::Run(run) })
+                Some(Step { file, to, place: StepPlace::Run(run) })
             }
-            Place::Footer { file, to: end } => {
+            Place::Footer(file) => {
                 let file = self.files.get(&file)?;
-                Some(Step { file: file.id, to: to.min(end), place: StepPlace::Footer(file.footer?) })
+                Some(Step { file: file.id, to, place: StepPlace::Footer(file.footer?) })
             }
         }
     }

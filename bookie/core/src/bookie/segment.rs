@@ -51,7 +51,11 @@ impl SegmentState {
         }
         if run.first <= self.durable && run.end() > self.durable {
             self.durable = self.index.contiguous_from(run.end());
-            self.accepted = self.accepted.max(self.durable);
+            if self.durable > self.accepted {
+                // A repair closed a hole: the CRCs kept are of other entries.
+                self.accepted = self.durable;
+                self.crcs.clear();
+            }
         }
     }
 }

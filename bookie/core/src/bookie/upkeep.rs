@@ -40,8 +40,8 @@ impl<R: Rules> BookieState<R> {
     pub fn on_damage(&mut self, damage: Damage) -> bool {
         let Some(state) = self.segments.get_mut(&damage.segment) else { return false };
         let still_there = match state.index.find(damage.entry) {
-            Some(Place::Run(run)) => run.file == damage.file.seq,
-            Some(Place::Footer { file, .. }) => file == damage.file.seq,
+            Some((Place::Run(run), _)) => run.file == damage.file.seq,
+            Some((Place::Footer(file), _)) => file == damage.file.seq,
             None => false,
         };
         if !still_there {
