@@ -364,7 +364,9 @@ impl<R: Rules> World<R> {
     fn perform(&mut self, g: usize, id: PartitionId, effect: Effect) {
         let now = self.queue.now();
         let here = Node::Gateway(g as u16);
-        self.trace.say(now, format_args!("gateway {g} p{id} does {}", brief(&effect)));
+        if self.trace.prints() {
+            self.trace.say(now, format_args!("gateway {g} p{id} does {}", brief(&effect)));
+        }
         match effect {
             Effect::SendAdd(add) => {
                 if let Some(b) = self.bookie_of(add.member) {

@@ -314,9 +314,9 @@ impl<R: Rules> World<R> {
         }
         self.cases.hit(Case::BitFlip);
         let (file, len) = *self.rng.pick(&files);
+        // Most of a file is empty: aim where the bytes are.
+        let used = self.bookies[b].disk.bytes(file).iter().rposition(|byte| *byte != 0).unwrap_or(len - 1) + 1;
         for _ in 0..self.rng.range(1, 6) {
-            // Most of a file is empty: aim where the bytes are.
-            let used = self.bookies[b].disk.bytes(file).iter().rposition(|byte| *byte != 0).unwrap_or(len - 1) + 1;
             let (byte, bit) = (self.rng.index(used), self.rng.below(8) as u8);
             self.bookies[b].disk.flip(file, byte, bit);
         }
@@ -436,10 +436,16 @@ impl<R: Rules> World<R> {
         }
     }
 
-    fn lose_for_good(&mut self, b: usize) {
+    /// Every segment must find an ack quorum without one more bookie, whichever that is.
+    fn can_spare_one(&self) -> bool {
         let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
-        let enough = self.bookies.len() - gone > usize::from(self.plan.quorum.ack);
-        if !enough || self.bookies[b].gone || !self.may_lose(b) {
+        let segments = self.partitions.iter().flat_map(|partition| self.member_sets(*partition));
+        let worst = segments.map(|(segment, members, _)| members.iter().filter(|m| self.is_lost(segment, **m)).count());
+        self.bookies.len() > gone + worst.max().unwrap_or(0) + usize::from(self.plan.quorum.ack)
+    }
+
+    fn lose_for_good(&mut self, b: usize) {
+        if self.bookies[b].gone || !self.can_spare_one() || !self.may_lose(b) {
             return;
         }
         self.cases.hit(Case::MemberGoneForGood);

@@ -166,14 +166,14 @@ impl Plan {
             bookies: (usize::from(write) + spare).clamp(3, 7),
             gateways: rng.range(2, 4) as usize,
             partitions: if rng.chance(700) { 1 } else { rng.range(2, 3) as usize },
-            producers: rng.range(1, 3) as usize,
-            batches: rng.range(4, 14),
+            producers: rng.range(1, 2) as usize,
+            batches: rng.range(3, 10),
             in_flight: rng.range(1, 5) as usize,
-            batch_bytes: *rng.pick(&[100, 300, 1500, 6000]),
-            entry_bytes_max: *rng.pick(&[1, 700, 4000, 20_000]),
-            segment_bytes: *rng.pick(&[1_200, 4_000, 16_000, 1 << 20]),
+            batch_bytes: *rng.pick(&[60, 100, 300, 1500]),
+            entry_bytes_max: *rng.pick(&[1, 300, 2_000, 8_000]),
+            segment_bytes: *rng.pick(&[900, 2_000, 6_000, 1 << 20]),
             snapshot_bytes: *rng.pick(&[400, 2_000, 10_000, 1 << 20]),
-            journal_file_bytes: *rng.pick(&[32, 64, 128]) << 10,
+            journal_file_bytes: *rng.pick(&[24, 32, 64]) << 10,
             network_us: *rng.pick(&[50, 200, 1_000, 8_000]),
             disk_us: *rng.pick(&[30, 300, 2_000, 10_000]),
             metadata_us: *rng.pick(&[200, 1_000, 5_000, 30_000]),
@@ -181,7 +181,7 @@ impl Plan {
             member_timeout_ms: *rng.pick(&[5, 30, 200, 1_000]),
             produce_timeout_ms: *rng.pick(&[20, 100, 500, 2_000]),
             nemesis_us: *rng.pick(&[500, 2_000, 10_000, 40_000]),
-            acts: rng.range(4, 24) as u32,
+            acts: rng.range(3, 18) as u32,
             faults: Faults::default(),
         };
         // A seed with every fault on at once seldom gets deep into any: each takes a random subset.
@@ -244,7 +244,7 @@ impl Plan {
         }
         match self.profile {
             Profile::Files => {
-                self.journal_file_bytes = 32 << 10;
+                self.journal_file_bytes = 24 << 10;
                 self.segment_bytes = *rng.pick(&[1_200, 4_000]);
                 self.batches += 12;
             }
@@ -305,12 +305,12 @@ impl Plan {
     }
 
     pub fn read_pause_us(&self) -> u64 {
-        self.network_us * 4 + self.metadata_us + self.disk_us
+        self.network_us * 16 + self.metadata_us * 4 + self.disk_us * 2
     }
 
     /// Between two rounds of a bookie's upkeep.
     pub fn upkeep_us(&self) -> u64 {
-        self.nemesis_us * 2 + self.disk_us * 4
+        self.nemesis_us * 3 + self.disk_us * 8
     }
 
     /// How often the controller looks, and how long a silent session lives.

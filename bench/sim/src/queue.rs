@@ -6,25 +6,21 @@ use std::time::Duration;
 
 use esker_types::Time;
 
-struct Item<E> {
+/// Small, so that the heap moves little; the event itself waits in a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Item {
     at: Time,
     /// Ties are broken by insertion, so that the order never depends on the heap's inner layout.
     seq: u64,
-    event: E,
+    slot: u32,
 }
 
-impl<E> PartialEq for Item<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.seq == other.seq
-    }
-}
-impl<E> Eq for Item<E> {}
-impl<E> PartialOrd for Item<E> {
+impl PartialOrd for Item {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<E> Ord for Item<E> {
+impl Ord for Item {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.seq).cmp(&(self.at, self.seq))
     }
@@ -32,14 +28,17 @@ impl<E> Ord for Item<E> {
 
 /// Events by time. Taking one moves the clock.
 pub struct Queue<E> {
-    heap: BinaryHeap<Item<E>>,
+    heap: BinaryHeap<Item>,
+    slots: Vec<Option<E>>,
+    free: Vec<u32>,
     now: Time,
     seq: u64,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::with_capacity(256), now: Time::ZERO, seq: 0 }
+        let (heap, slots, free) = (BinaryHeap::with_capacity(256), Vec::with_capacity(256), Vec::new());
+        Self { heap, slots, free, now: Time::ZERO, seq: 0 }
     }
 }
 
@@ -51,7 +50,12 @@ impl<E> Queue<E> {
     /// Puts `event` at `at`, or now if `at` has passed.
     pub fn at(&mut self, at: Time, event: E) {
         self.seq += 1;
-        self.heap.push(Item { at: at.max(self.now), seq: self.seq, event });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some(event);
+        self.heap.push(Item { at: at.max(self.now), seq: self.seq, slot });
     }
 
     pub fn after_ns(&mut self, ns: u64, event: E) {
@@ -62,7 +66,8 @@ impl<E> Queue<E> {
     pub fn pop(&mut self) -> Option<E> {
         let item = self.heap.pop()?;
         self.now = item.at;
-        Some(item.event)
+        self.free.push(item.slot);
+        self.slots[item.slot as usize].take()
     }
 
     pub fn len(&self) -> usize {

@@ -61,6 +61,8 @@ pub struct Bookie<R: Rules> {
     /// Lengths of journal files that can be used again.
     pub spare: Vec<FileId>,
     making_file: bool,
+    /// The end of an idle span is being waited for.
+    idling: bool,
     /// Something else than power cuts happened to the disk: a loss verdict at the next boot is no mistake.
     pub disturbed: bool,
     /// What metadata said at the boot about partitions with an open segment here.
@@ -86,6 +88,7 @@ impl<R: Rules> Bookie<R> {
             next_ticket: 0,
             spare: Vec::new(),
             making_file: false,
+            idling: false,
             disturbed: false,
             boot_epochs: Vec::new(),
         }
@@ -115,7 +118,7 @@ impl<R: Rules> World<R> {
         bookie.in_flight.clear();
         bookie.fences.clear();
         bookie.spare.clear();
-        bookie.making_file = false;
+        (bookie.making_file, bookie.idling) = (false, false);
         bookie.pause = Pause::default();
         bookie.disk.cut(how, &mut self.rng);
         self.tell_links(b);
@@ -339,12 +342,17 @@ impl<R: Rules> World<R> {
                 }
                 self.tell_oracle(b, lsn);
                 self.with_state(b, |state| state.on_written(lsn));
-                // 20 ms without a write: tell how far the journal is durable.
-                let idle = self.plan.disk_us * 4_000;
-                self.queue.after_ns(idle, What::Journaled { bookie: b, boot, done: Journaled::Idle });
+                // A while without a write: tell how far the journal is durable. One such look at a time.
+                if !std::mem::replace(&mut self.bookies[b].idling, true) {
+                    let idle = self.plan.disk_us * 6_000;
+                    self.queue.after_ns(idle, What::Journaled { bookie: b, boot, done: Journaled::Idle });
+                }
             }
             Journaled::FileReady { file } => self.file_ready(b, file),
-            Journaled::Idle => self.with_state(b, BookieState::idle),
+            Journaled::Idle => {
+                self.bookies[b].idling = false;
+                self.with_state(b, BookieState::idle);
+            }
         }
         self.pump_bookie(b);
     }
@@ -373,7 +381,7 @@ impl<R: Rules> World<R> {
     }
 
     fn file_ready(&mut self, b: usize, file: FileId) {
-        let len = self.plan.journal_file_bytes * 2;
+        let len = self.plan.journal_file_bytes + (8 << 10);
         let bookie = &mut self.bookies[b];
         bookie.making_file = false;
         let recycled = bookie.spare.pop();
@@ -393,7 +401,7 @@ impl<R: Rules> World<R> {
     }
 
     fn update_space(&mut self, b: usize) {
-        let file_bytes = self.plan.journal_file_bytes as u64 * 2;
+        let file_bytes = self.plan.journal_file_bytes as u64;
         let bookie = &mut self.bookies[b];
         let free = bookie.disk.capacity.map(|capacity| capacity.saturating_sub(bookie.disk.used()) as u64);
         let level = free.map_or(SpaceLevel::All, |free| SpaceMarks::for_files(file_bytes).level(free));

@@ -18,7 +18,7 @@ impl<R: Rules> World<R> {
         if !self.bookies[b].is_serving() {
             return;
         }
-        if self.rng.chance(300) {
+        if self.rng.chance(150) {
             self.report_bookie(b);
         }
         self.drop_unneeded(b);
