@@ -37,11 +37,14 @@ pub struct OwnerLimits {
     pub kept_bytes: u64,
     /// A member silent for so long with entries in flight is abandoned, if the others can ack without it.
     pub member_timeout: Duration,
+    /// A broken connection that is not back after this counts like the time-out when it costs the ack quorum.
+    pub link_grace: Duration,
 }
 
 impl Default for OwnerLimits {
     fn default() -> Self {
-        Self { in_flight_bytes: 16 << 20, kept_bytes: 64 << 20, member_timeout: Duration::from_secs(1) }
+        let (member_timeout, link_grace) = (Duration::from_secs(1), Duration::from_millis(100));
+        Self { in_flight_bytes: 16 << 20, kept_bytes: 64 << 20, member_timeout, link_grace }
     }
 }
 
@@ -156,6 +159,7 @@ pub struct Owner<R> {
     /// LAC at the freeze: what lies behind it is needed for the next segment.
     closed_at: Option<u64>,
     quorum_lost_at: Option<Time>,
+    ticked_at: Time,
     effects: VecDeque<OwnerEffect>,
     rules: PhantomData<R>,
 }
@@ -187,6 +191,7 @@ impl<R: Rules> Owner<R> {
             frozen: false,
             closed_at: None,
             quorum_lost_at: None,
+            ticked_at: Time::ZERO,
             effects: VecDeque::new(),
             rules: PhantomData,
             spec,
@@ -232,6 +237,11 @@ impl<R: Rules> Owner<R> {
         self.kept.bytes_through(self.assigned)
     }
 
+    /// Bytes of all acked entries.
+    pub fn acked_bytes(&self) -> u64 {
+        self.acked.totals.bytes
+    }
+
     /// Sums over all assigned entries, acked or not.
     pub fn assigned_totals(&self) -> Totals {
         let mut totals = self.acked.totals;
@@ -250,10 +260,13 @@ impl<R: Rules> Owner<R> {
         self.frozen
     }
 
-    /// Members that the next segment should do without: abandoned, out of reach, or silent for too long.
+    /// Members that the next segment should do without: abandoned and not heard of since, out of reach, or silent for
+    /// too long.
     pub fn suspects(&self, now: Time) -> impl Iterator<Item = Member> + '_ {
-        let silent = move |r: &Replica| r.waiting_since.is_some_and(|t| now.since(t) >= self.limits.member_timeout);
-        self.replicas.iter().filter(move |r| r.abandoned || !r.up || silent(r)).map(|r| r.member)
+        let OwnerLimits { member_timeout, link_grace, .. } = self.limits;
+        let suspect =
+            move |r: &&Replica| r.abandoned && !r.back || !r.is_up() || r.is_late(now, member_timeout, link_grace);
+        self.replicas.iter().filter(suspect).map(|r| r.member)
     }
 
     pub fn poll(&mut self) -> Option<OwnerEffect> {
@@ -271,6 +284,7 @@ impl<R: Rules> Owner<R> {
         self.kept.push(entry, first_ts);
         self.assigned += 1;
         self.pump(now);
+        self.check_quorum(now);
         self.assigned - 1
     }
 
@@ -295,8 +309,13 @@ impl<R: Rules> Owner<R> {
         let from = self.kept.from();
         let Some(index) = self.replicas.iter().position(|r| r.member.instance == instance) else { return };
         let replica = &mut self.replicas[index];
-        replica.up = up;
-        if !up || replica.abandoned {
+        if !up {
+            replica.down_since.get_or_insert(now);
+            return;
+        }
+        replica.down_since = None;
+        replica.back = true;
+        if replica.abandoned {
             return;
         }
         replica.rewound_to = None;
@@ -312,6 +331,7 @@ impl<R: Rules> Owner<R> {
         if self.frozen {
             return;
         }
+        self.ticked_at = now;
         let timeout = self.limits.member_timeout;
         for index in 0..self.replicas.len() {
             let replica = &self.replicas[index];
@@ -336,7 +356,13 @@ impl<R: Rules> Owner<R> {
             return None;
         }
         let waiting = self.replicas.iter().filter(|r| !r.abandoned);
-        waiting.filter_map(|r| r.waiting_since.map(|t| r.resent_at.unwrap_or(t) + self.limits.member_timeout / 2)).min()
+        let due = waiting.filter_map(|r| {
+            let since = r.waiting_since?;
+            let resend = r.resent_at.unwrap_or(since) + self.limits.member_timeout / 2;
+            let grace = r.down_since.map(|t| t + self.limits.link_grace).filter(|at| *at > self.ticked_at);
+            Some(grace.map_or(resend, |at| at.min(resend)))
+        });
+        due.min()
     }
 
     /// Stops acks for good and says how the segment ends (R6). With `enforce = false` (a mutant) acks go on.
@@ -374,7 +400,9 @@ impl<R: Rules> Owner<R> {
             // Someone else has written this segment: only possible if two processes started it.
             return self.conflict(index, self.assigned);
         }
-        self.replicas[index].progress(now, durable);
+        let replica = &mut self.replicas[index];
+        replica.progress(now, durable);
+        replica.back |= replica.abandoned && replica.durable >= replica.next;
         if !self.frozen {
             self.advance();
         }
@@ -431,7 +459,7 @@ impl<R: Rules> Owner<R> {
                 // Also while the link is down: a member that can't be reached is one that makes no progress.
                 replica.waiting_since.get_or_insert(now);
             }
-            while replica.up && replica.next < self.assigned {
+            while replica.is_up() && replica.next < self.assigned {
                 let in_flight = self.kept.bytes_through(replica.next) - self.kept.bytes_through(replica.durable);
                 let Some((entry, _)) = self.kept.entry(replica.next) else { break };
                 if in_flight > 0 && in_flight + entry.bytes.len() as u64 > self.limits.in_flight_bytes {
@@ -471,7 +499,7 @@ impl<R: Rules> Owner<R> {
         if replica.abandoned {
             return;
         }
-        replica.abandoned = true;
+        (replica.abandoned, replica.back) = (true, false);
         replica.waiting_since = None;
         self.effects.push_back(OwnerEffect::Abandoned { member: replica.member, cause });
         self.check_quorum(now);
@@ -479,8 +507,9 @@ impl<R: Rules> Owner<R> {
 
     /// Members but `index` that answer in time.
     fn healthy_without(&self, index: usize, now: Time) -> usize {
-        let in_time = |r: &Replica| r.waiting_since.is_none_or(|t| now.since(t) < self.limits.member_timeout);
-        self.replicas.iter().enumerate().filter(|(i, r)| *i != index && !r.abandoned && in_time(r)).count()
+        let OwnerLimits { member_timeout, link_grace, .. } = self.limits;
+        let in_time = |r: &Replica| !r.abandoned && !r.is_late(now, member_timeout, link_grace);
+        self.replicas.iter().enumerate().filter(|(i, r)| *i != index && in_time(r)).count()
     }
 
     /// Says `QuorumLost` when too few members answer, again after each time-out while it stays so.

@@ -1,5 +1,7 @@
 //! One member as its writer sees it.
 
+use std::time::Duration;
+
 use esker_types::{Member, Time};
 
 /// ```text
@@ -13,9 +15,12 @@ pub(super) struct Replica {
     pub durable: u64,
     /// First entry not sent on the present connection.
     pub next: u64,
-    pub up: bool,
+    /// Since when the connection is down; None: up, as far as known.
+    pub down_since: Option<Time>,
     /// No more sends in this segment; late answers still count.
     pub abandoned: bool,
+    /// Abandoned, and heard of again since: good enough for the next segment.
+    pub back: bool,
     /// Since when something is in flight without an answer that moves `durable`. None: nothing in flight.
     pub waiting_since: Option<Time>,
     /// When the entries in flight were last sent again for want of an answer.
@@ -30,12 +35,24 @@ impl Replica {
             member,
             durable: 0,
             next: 0,
-            up: true,
+            down_since: None,
             abandoned: false,
+            back: false,
             waiting_since: None,
             resent_at: None,
             rewound_to: None,
         }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.down_since.is_none()
+    }
+
+    /// Something is in flight to it, and has been for `timeout`, or the connection is gone for `grace`.
+    pub fn is_late(&self, now: Time, timeout: Duration, grace: Duration) -> bool {
+        let silent =
+            |since: Time| now.since(since) >= timeout || self.down_since.is_some_and(|t| now.since(t) >= grace);
+        self.waiting_since.is_some_and(silent)
     }
 
     /// An OK that covers `0..durable`.

@@ -253,3 +253,40 @@ fn deadlines_lie_ahead_also_while_a_link_is_down() {
         assert!(owner.deadline().expect("still") > due);
     }
 }
+
+#[test]
+fn broken_connections_cost_the_quorum_after_a_short_grace() {
+    let mut owner = owner(3, 2);
+    for i in [2, 3] {
+        owner.on_link(at(0), member(i).instance, false);
+    }
+    append(&mut owner, at(10), 1);
+    assert_eq!(effects(&mut owner), ["s1:0"]);
+    assert_eq!(owner.deadline(), Some(at(100)));
+    owner.tick(at(100));
+    assert_eq!(effects(&mut owner), ["quorum lost"]);
+    assert!(owner.deadline() > Some(at(100)));
+    assert_eq!(owner.suspects(at(100)).map(|m| m.bookie.0).collect::<Vec<_>>(), [2, 3]);
+    owner.on_link(at(150), member(2).instance, true);
+    assert_eq!(effects(&mut owner), ["s2:0"]);
+    ok(&mut owner, at(151), 1, 1);
+    ok(&mut owner, at(151), 2, 1);
+    assert_eq!(effects(&mut owner), ["a0"]);
+}
+
+#[test]
+fn one_broken_connection_costs_nothing_while_the_others_ack() {
+    let mut owner = owner(3, 2);
+    owner.on_link(at(0), member(3).instance, false);
+    append(&mut owner, at(10), 1);
+    ok(&mut owner, at(11), 1, 1);
+    ok(&mut owner, at(11), 2, 1);
+    effects(&mut owner);
+    owner.tick(at(200));
+    assert_eq!(effects(&mut owner), [""; 0], "it may come back: not abandoned before the time-out");
+    owner.tick(at(1_010));
+    assert_eq!(effects(&mut owner), ["x3"]);
+    assert_eq!(owner.suspects(at(1_020)).count(), 1);
+    owner.on_link(at(1_030), member(3).instance, true);
+    assert_eq!(owner.suspects(at(1_040)).count(), 0, "good enough for the next segment");
+}

@@ -15,7 +15,7 @@ use super::common::Common;
 use super::event::{Alarm, Completed, Effect, Refusal, Ticket};
 use super::open::{Opening, Writing};
 use super::retention::{Deleting, Retention};
-use super::roll::Roll;
+use super::roll::{Roll, Why};
 use super::{MemberChoice, Sequence, Tag};
 use crate::producers::{Admission, ProducerTable};
 
@@ -72,8 +72,13 @@ pub(super) struct Active<R: Rules> {
     pub roll: Option<Roll>,
     pub last_append: Time,
     pub roll_not_before: Time,
-    /// A roll is due at `roll_not_before`.
-    pub roll_wanted: bool,
+    /// The same for rolls away from a lost quorum, which wait for nothing else.
+    pub quorum_roll_not_before: Time,
+    /// A roll is due then.
+    pub roll_wanted: Option<Why>,
+    /// Rolls for the sake of one member, in a row, and when the last one was.
+    pub restless: u32,
+    pub restless_at: Time,
     pub quorum_lost: bool,
     /// Rolls away from a lost quorum since a record was last acked.
     pub fruitless: u32,
@@ -103,7 +108,10 @@ impl<R: Rules> Active<R> {
             roll: None,
             last_append: Time::ZERO,
             roll_not_before: Time::ZERO,
-            roll_wanted: false,
+            quorum_roll_not_before: Time::ZERO,
+            roll_wanted: None,
+            restless: 0,
+            restless_at: Time::ZERO,
             quorum_lost: false,
             fruitless: 0,
             move_to: None,

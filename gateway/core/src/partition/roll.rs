@@ -15,6 +15,9 @@ use super::event::{Effect, MemberChoice, ProposeOutcome, Tag, Transfer};
 /// A partition without appends for so long gets no new segment when its old one is closed for its age.
 const IDLE_AFTER: Duration = Duration::from_secs(10);
 
+/// Rolls for the sake of a member are counted together when they come within this time.
+const LAG_MEMORY: Duration = Duration::from_secs(60);
+
 /// Ordered by urgency: a later one takes over a roll that is not frozen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
@@ -80,9 +83,10 @@ impl<R: Rules> Active<R> {
             Tail::None => None,
             Tail::Opening(opening) => opening.deadline(),
             Tail::Writing(writing) => {
-                let roll_at = (self.roll.is_none()).then(|| match self.roll_wanted {
-                    true => self.roll_not_before,
-                    false => self.roll_not_before.max(self.time_roll_at(common)),
+                let roll_at = self.roll.is_none().then(|| match self.roll_wanted {
+                    Some(Why::QuorumLost) => self.quorum_roll_not_before,
+                    Some(_) => self.roll_not_before,
+                    None => self.roll_not_before.max(self.time_roll_at(common)),
                 });
                 writing.owner.deadline().into_iter().chain(roll_at).min()
             }
@@ -113,19 +117,22 @@ impl<R: Rules> Active<R> {
             true => common.config.degraded_segment_bytes.min(common.settings.segment_bytes),
             false => common.settings.segment_bytes,
         };
-        let has_data = writing.owner.next_offset() > writing.owner.spec().base_offset;
+        // Only what is acked counts: entries carried over from the last segment may fill this one at once, and rolling
+        // before they are acked would carry them on for ever.
+        let has_data = writing.owner.acked_end() > writing.owner.spec().base_offset;
         let mut reasons = Vec::new();
         reasons.extend(self.quorum_lost.then_some(Why::QuorumLost));
         reasons.extend((self.draining && has_data && self.is_quiet()).then_some(Why::Drain));
         reasons.extend((has_data && now >= self.time_roll_at(common)).then_some(Why::Time));
-        reasons.extend((has_data && writing.owner.bytes() >= limit).then_some(Why::Size));
-        reasons.extend((writing.owner.abandoned() > 0).then_some(Why::Lag));
-        reasons.extend(writing.degraded.then_some(Why::Widen));
+        reasons.extend((has_data && writing.owner.acked_bytes() >= limit).then_some(Why::Size));
+        reasons.extend((has_data && writing.owner.abandoned() > 0).then_some(Why::Lag));
+        reasons.extend((has_data && writing.degraded).then_some(Why::Widen));
         reasons.into_iter().max()
     }
 
     /// Begins what is due: a roll, a handover, the next try of either.
     pub fn tick_roll(&mut self, now: Time, common: &mut Common) {
+        self.hurry(now);
         if let Some(roll) = &mut self.roll {
             match &mut roll.step {
                 Step::Draining(until, _) if now >= *until => self.freeze(now, common),
@@ -143,9 +150,28 @@ impl<R: Rules> Active<R> {
             return self.begin_roll(now, common, Why::Move, Some(to));
         }
         let why = self.reason_to_roll(now, common);
-        self.roll_wanted = why.is_some();
-        if let Some(why) = why.filter(|_| now >= self.roll_not_before) {
+        self.roll_wanted = why;
+        let not_before = match why {
+            Some(Why::QuorumLost) => self.quorum_roll_not_before,
+            _ => self.roll_not_before,
+        };
+        if let Some(why) = why.filter(|_| now >= not_before) {
             self.begin_roll(now, common, why, None);
+        }
+    }
+
+    /// When nothing is acked any more, a roll for another reason that is not frozen yet makes way.
+    fn hurry(&mut self, now: Time) {
+        if !self.quorum_lost {
+            return;
+        }
+        let Some(roll) = self.roll.as_mut().filter(|roll| roll.to.is_none() && roll.why != Why::QuorumLost) else {
+            return;
+        };
+        match &mut roll.step {
+            Step::Picking(_) | Step::Probing(..) => self.roll = None,
+            Step::Draining(until, _) => *until = now,
+            Step::Deciding(_) => {}
         }
     }
 
@@ -170,8 +196,10 @@ impl<R: Rules> Active<R> {
     fn cancel_roll(&mut self, now: Time, common: &mut Common) {
         let Some(roll) = self.roll.take() else { return };
         assert!(!roll.is_frozen(), "a frozen segment never goes on");
-        let patience = if roll.why == Why::Widen { 5 } else { 1 };
-        self.roll_not_before = now + common.config.roll_retry * patience;
+        match roll.why {
+            Why::QuorumLost => self.quorum_roll_not_before = now + common.config.roll_retry / 4,
+            _ => self.roll_not_before = now + common.config.roll_retry,
+        }
         self.pump(now, common);
     }
 
@@ -251,6 +279,7 @@ impl<R: Rules> Active<R> {
                         writing.owner.unfreeze();
                     }
                     self.roll_not_before = now + common.config.roll_retry;
+                    self.quorum_roll_not_before = self.roll_not_before;
                     self.pump(now, common);
                 }
             }
@@ -339,11 +368,22 @@ impl<R: Rules> Active<R> {
     }
 
     fn after_close(&mut self, now: Time, common: &mut Common, record: &PartitionRecord) {
-        let lost = self.roll.take().is_some_and(|roll| roll.why == Why::QuorumLost);
+        let why = self.roll.take().map(|roll| roll.why);
         self.tail = Tail::None;
-        self.fruitless = if lost { self.fruitless.saturating_add(1) } else { self.fruitless };
         self.quorum_lost = false;
-        self.roll_not_before = now + common.config.roll_retry * self.patience(4);
+        if why == Some(Why::QuorumLost) {
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.quorum_roll_not_before = now + common.config.roll_retry * self.patience(4);
+        }
+        let restless = matches!(why, Some(Why::Lag | Why::Widen));
+        if restless {
+            // A member that is slow, not dead, comes back and is left behind again: ever more rarely.
+            let again = now.since(self.restless_at) < LAG_MEMORY;
+            self.restless = if again { self.restless.saturating_add(1) } else { 0 };
+            self.restless_at = now;
+        }
+        let doublings = if restless { self.restless.min(6) } else { 0 };
+        self.roll_not_before = now + common.config.roll_retry * (1 << doublings);
         match &record.open {
             Some(open) => self.start_segment(now, common, open),
             None => self.pump(now, common),

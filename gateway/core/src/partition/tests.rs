@@ -1,4 +1,5 @@
 mod bookie;
 mod chaos;
+mod desk;
 mod steps;
 mod world;

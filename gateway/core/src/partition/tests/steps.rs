@@ -1,204 +1,12 @@
 //! Each step of a partition's life, with the exact effects.
 
 use esker_bookie_core::owner::{AddAnswer, AddAnswerKind};
-use esker_metadata_core::{Assign, Command, PartitionInfo};
-use esker_types::{
-    AllRules, Epoch, ErrorCode, Member, Offset, PartitionId, Quorum, SegmentId, SessionId, Time, WallMs,
-};
+use esker_metadata_core::{Assign, Command};
+use esker_types::{Epoch, ErrorCode, Offset, SegmentId, Time, WallMs};
 
-use super::world::{Faults, World, batch, instance};
+use super::desk::Desk;
+use super::world::{batch, instance};
 use crate::partition::*;
-
-/// One partition under the test's own hands; metadata is real, bookies are played by the test.
-struct Desk {
-    world: World<AllRules>,
-    partition: Partition<AllRules>,
-    session: SessionId,
-    now: Time,
-    effects: Vec<Effect>,
-    /// The last question to the shell.
-    asked: Option<Tag>,
-    proposed: Option<Command>,
-    ticket: Ticket,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self::with(|_| {}, |_| {})
-    }
-
-    fn with(config: impl Fn(&mut Config), settings: impl Fn(&mut Settings)) -> Self {
-        let mut world = World::new(1, 4, 2, Quorum { write: 3, ack: 2 }, Faults::default());
-        world.assign(0);
-        let session = world.processes[0].session;
-        let partition = Self::process(&world, session, config, settings, 0);
-        let mut desk = Self {
-            world,
-            partition,
-            session,
-            now: Time::ZERO,
-            effects: Vec::new(),
-            asked: None,
-            proposed: None,
-            ticket: 0,
-        };
-        desk.news();
-        desk
-    }
-
-    fn process(
-        world: &World<AllRules>,
-        session: SessionId,
-        config: impl Fn(&mut Config),
-        settings: impl Fn(&mut Settings),
-        started_upto: u64,
-    ) -> Partition<AllRules> {
-        let gateway = world.state.gateways().find(|g| g.session == Some(session)).expect("registered").id;
-        let mut own_config = Config::default();
-        config(&mut own_config);
-        let mut own_settings = Settings {
-            quorum: Quorum { write: 3, ack: 2 },
-            segment_bytes: 1 << 30,
-            segment_ms: 600_000,
-            retention_ms: None,
-            retention_bytes: None,
-        };
-        settings(&mut own_settings);
-        Partition::new(world.id, gateway, session, own_config, own_settings, started_upto)
-    }
-
-    fn id(&self) -> PartitionId {
-        self.world.id
-    }
-
-    fn info(&self) -> PartitionInfo {
-        self.world.state.partition_info(self.id()).expect("exists")
-    }
-
-    fn event(&mut self, event: Event) -> Vec<String> {
-        self.partition.handle(self.now, event);
-        self.effects.clear();
-        while let Some(effect) = self.partition.poll() {
-            match &effect {
-                Effect::Propose { tag, command } => {
-                    (self.asked, self.proposed) = (Some(*tag), Some(command.clone()));
-                }
-                Effect::ReadRecord { tag } | Effect::PickMembers { tag, .. } | Effect::ReadEntries { tag, .. } => {
-                    self.asked = Some(*tag);
-                }
-                _ => {}
-            }
-            self.effects.push(effect);
-        }
-        self.effects.iter().map(short).collect()
-    }
-
-    fn news(&mut self) -> Vec<String> {
-        let (revision, info) = (self.world.state.revision(), self.info());
-        self.event(Event::Info { revision, info })
-    }
-
-    fn tick(&mut self, ms: u64) -> Vec<String> {
-        self.now = Time::from_millis(ms);
-        self.event(Event::Tick)
-    }
-
-    /// Ticket n carries client 0's batch of one record with sequence n - 1.
-    fn append(&mut self) -> Vec<String> {
-        self.ticket += 1;
-        let (ticket, sequence) = (self.ticket, self.ticket as i32 - 1);
-        self.event(Event::Append { ticket, batch: batch(0, sequence, 1) })
-    }
-
-    fn tag(&self) -> Tag {
-        self.asked.expect("a question was asked")
-    }
-
-    fn command(&self) -> Command {
-        self.proposed.clone().expect("a command was proposed")
-    }
-
-    fn members(&mut self, bookies: &[u8]) -> Vec<String> {
-        let tag = self.tag();
-        let member = |i: &u8| Member { bookie: u64::from(*i).into(), instance: instance(usize::from(*i) - 1) };
-        let members: Vec<Member> = bookies.iter().map(member).collect();
-        let quorum = Quorum { write: members.len() as u8, ack: 2 };
-        let choice = (members.len() >= 2).then_some(MemberChoice { members, quorum });
-        self.event(Event::Members { tag, choice })
-    }
-
-    /// Applies the proposed command and says so.
-    fn applied(&mut self) -> Vec<String> {
-        let (tag, command) = (self.tag(), self.command());
-        let name = command.name();
-        self.world.apply(command).unwrap_or_else(|reject| panic!("{name}: {reject:?}"));
-        let outcome = ProposeOutcome::Applied { revision: self.world.state.revision() };
-        self.event(Event::Proposed { tag, outcome })
-    }
-
-    fn read_record(&mut self) -> Vec<String> {
-        let tag = self.tag();
-        let (revision, info) = (self.world.state.revision(), self.info());
-        self.event(Event::RecordRead { tag, result: RecordRead::Info { revision, info } })
-    }
-
-    fn ok(&mut self, bookie: u8, n: u64, durable: u64) -> Vec<String> {
-        let segment = SegmentId { partition: self.id(), n };
-        let req_epoch = self.partition.epoch().expect("owned");
-        let instance = instance(usize::from(bookie) - 1);
-        self.event(Event::AddAnswer(AddAnswer { segment, instance, req_epoch, kind: AddAnswerKind::Ok { durable } }))
-    }
-
-    /// Segment 1 is open on bookies 1, 2, 3 and `n` records are acked there.
-    fn opened(mut self, n: u64) -> Self {
-        self.append();
-        self.members(&[1, 2, 3]);
-        self.applied();
-        self.news();
-        for _ in 1..n {
-            self.append();
-        }
-        for bookie in [1, 2] {
-            let done = self.ok(bookie, 1, 1 + n);
-            assert_eq!(done.is_empty(), bookie == 1, "{done:?}");
-        }
-        self
-    }
-
-    /// From a wanted roll to the proposed command: members, probe, and nothing in flight.
-    fn proposed(&mut self, bookies: &[u8]) -> Vec<String> {
-        assert_eq!(self.members(bookies), ["read record"]);
-        self.read_record()
-    }
-}
-
-fn short(effect: &Effect) -> String {
-    match effect {
-        Effect::SendAdd(add) => {
-            let header = &add.entry.header;
-            format!("add {} {}/{}", add.member.bookie, header.segment.n, header.entry)
-        }
-        Effect::SendFence { member, epoch, .. } => format!("fence {} {epoch}", member.bookie),
-        Effect::ReadEntries { member, from, to, .. } => format!("read {} {from}..{to}", member.bookie),
-        Effect::Propose { command, .. } => command.name().to_owned(),
-        Effect::ReadRecord { .. } => "read record".to_owned(),
-        Effect::PickMembers { wanted, exclude, .. } => format!("pick {} without {exclude:?}", wanted.write),
-        Effect::Complete { ticket, result: Ok(done) } => {
-            format!("{ticket} at {}{}", done.base_offset, if done.duplicate { " again" } else { "" })
-        }
-        Effect::Complete { ticket, result: Err(refusal) } => format!("{ticket} {}", refusal.code.name()),
-        Effect::Committed(entry) => format!("committed {}", entry.header.base_offset),
-        Effect::HighWatermark(at) => format!("high {at}"),
-        Effect::LogStart(at) => format!("start {at}"),
-        Effect::Flow { open } => format!("flow {open}"),
-        Effect::Phase(phase) => format!("{phase:?}"),
-        Effect::SendTransfer { to, transfer } => format!("transfer to {to} at {}", transfer.end_offset),
-        Effect::Drained => "drained".to_owned(),
-        Effect::NeedAssign => "need assign".to_owned(),
-        Effect::Suspect(member) => format!("suspect {}", member.bookie),
-        Effect::Alarm(alarm) => format!("{alarm:?}"),
-    }
-}
 
 #[test]
 fn the_first_append_opens_a_segment_and_is_answered_at_the_ack_quorum() {
@@ -252,22 +60,24 @@ fn a_full_segment_is_rolled_and_nothing_waits_longer_than_needed() {
     let mut desk = Desk::with(|_| {}, |s| s.segment_bytes = 400).opened(1);
     desk.ok(3, 1, 2);
     desk.now = Time::from_millis(1_000);
-    assert_eq!(desk.append(), ["add 1 1/2", "add 2 1/2", "add 3 1/2", "pick 3 without []"]);
+    assert_eq!(desk.append(), ["add 1 1/2", "add 2 1/2", "add 3 1/2"]);
+    desk.ok(1, 1, 3);
+    assert_eq!(desk.ok(2, 1, 3), ["committed 1", "2 at 1", "high 2", "pick 3 without []"]);
+    desk.append();
     assert_eq!(desk.members(&[2, 3, 4]), ["read record"]);
     assert_eq!(desk.read_record(), [""; 0], "waits for what is in flight");
     assert_eq!(desk.append(), [""; 0], "held for the next segment");
-    let tag_of_roll = desk.partition.deadline();
-    assert_eq!(tag_of_roll, Some(Time::from_millis(1_050)));
-    desk.ok(1, 1, 3);
-    assert_eq!(desk.ok(2, 1, 3), ["committed 1", "2 at 1", "high 2", "roll"]);
+    assert_eq!(desk.partition.deadline(), Some(Time::from_millis(1_050)));
+    desk.ok(1, 1, 4);
+    assert_eq!(desk.ok(2, 1, 4), ["committed 2", "3 at 2", "high 3", "roll"]);
     let Command::Roll(roll) = desk.command() else { panic!("roll") };
-    assert_eq!((roll.close.last, roll.close.end_offset, roll.close.holders.len()), (Some(2), 2, 2));
-    assert_eq!((roll.close.first_ts, roll.close.max_ts), (1_000, 1_001));
+    assert_eq!((roll.close.last, roll.close.end_offset, roll.close.holders.len()), (Some(3), 3, 2));
+    assert_eq!((roll.close.first_ts, roll.close.max_ts), (1_000, 1_002));
     assert_eq!(desk.applied(), ["read record"]);
     let next = desk.read_record();
     assert_eq!(next[..6], ["add 2 2/0", "add 3 2/0", "add 4 2/0", "add 2 2/1", "add 3 2/1", "add 4 2/1"]);
     let closed = desk.world.state.segment(SegmentId { partition: desk.id(), n: 1 }).expect("closed").clone();
-    assert_eq!((closed.last, closed.base_offset, closed.end_offset), (2, 0, 2));
+    assert_eq!((closed.last, closed.base_offset, closed.end_offset), (3, 0, 3));
 }
 
 #[test]
@@ -277,16 +87,20 @@ fn unknown_outcomes_never_thaw_and_the_end_stays_the_same() {
     desk.ok(3, 1, 2);
     desk.now = Time::from_millis(1_000);
     desk.append();
+    for bookie in [1, 2, 3] {
+        desk.ok(bookie, 1, 3);
+    }
+    desk.append();
     desk.members(&[2, 3, 4]);
     desk.read_record();
     assert_eq!(desk.tick(1_050), ["roll"], "the wait is over: closed without the entry in flight");
     let Command::Roll(first) = desk.command() else { panic!("roll") };
-    assert_eq!((first.close.last, first.close.end_offset), (Some(1), 1));
+    assert_eq!((first.close.last, first.close.end_offset), (Some(2), 2));
     let tag = desk.tag();
     assert_eq!(desk.event(Event::Proposed { tag, outcome: ProposeOutcome::Unknown }), ["read record"]);
     assert_eq!(desk.read_record(), [""; 0], "still open in the record: that proves nothing");
     for bookie in [1, 2, 3] {
-        assert_eq!(desk.ok(bookie, 1, 3), [""; 0], "a late ack moves nothing");
+        assert_eq!(desk.ok(bookie, 1, 4), [""; 0], "a late ack moves nothing");
     }
     assert_eq!(desk.tick(1_150), ["roll"]);
     let Command::Roll(second) = desk.command() else { panic!("roll") };
@@ -298,9 +112,9 @@ fn unknown_outcomes_never_thaw_and_the_end_stays_the_same() {
         Effect::SendAdd(add) if add.entry.header.entry == 1 => Some(add.entry.header.base_offset),
         _ => None,
     });
-    assert_eq!(resent, Some(1), "the same offset as before");
+    assert_eq!(resent, Some(2), "the same offset as before");
     desk.ok(2, 2, 2);
-    assert_eq!(desk.ok(3, 2, 2), ["committed 1", "2 at 1", "high 2"]);
+    assert_eq!(desk.ok(3, 2, 2), ["committed 2", "3 at 2", "high 3"]);
 }
 
 #[test]
@@ -331,6 +145,8 @@ fn without_metadata_nothing_is_frozen() {
     desk.ok(3, 1, 2);
     desk.now = Time::from_millis(1_000);
     desk.append();
+    desk.ok(1, 1, 3);
+    desk.ok(2, 1, 3);
     desk.members(&[2, 3, 4]);
     let tag = desk.tag();
     assert_eq!(desk.event(Event::RecordRead { tag, result: RecordRead::Failed }), [""; 0]);
@@ -503,13 +319,16 @@ fn an_unused_segment_is_closed_for_its_age_without_a_successor() {
 /// Rolls the open segment `n` (3 members) after one more acked record and acks what the next one begins with.
 fn roll_once(desk: &mut Desk, n: u64, entries: u64) {
     desk.now = desk.now + std::time::Duration::from_secs(2);
-    let asked = desk.append();
-    assert!(asked.iter().any(|s| s.starts_with("pick")), "{asked:?}");
+    desk.append();
     desk.ok(1, n, entries + 1);
-    desk.ok(2, n, entries + 1);
+    let asked = desk.ok(2, n, entries + 1);
+    assert!(asked.iter().any(|s| s.starts_with("pick")), "{asked:?}");
     assert_eq!(desk.proposed(&[1, 2, 3]), ["roll"]);
     desk.applied();
     desk.read_record();
+    for bookie in [1, 2, 3] {
+        desk.ok(bookie, n + 1, 1);
+    }
 }
 
 #[test]
@@ -601,4 +420,24 @@ fn rolls_that_bring_nothing_become_rarer() {
     let n = desk.info().record.open.as_ref().expect("open").n;
     desk.ok(1, n, 2);
     assert_eq!(desk.ok(2, n, 2), ["committed 0", "1 at 0", "high 1"]);
+}
+
+#[test]
+fn what_is_carried_over_does_not_fill_the_next_segment_before_it_is_acked() {
+    let mut desk = Desk::with(|_| {}, |s| s.segment_bytes = 360).opened(1);
+    desk.ok(3, 1, 2);
+    desk.now = Time::from_millis(1_000);
+    desk.append();
+    for bookie in [1, 2, 3] {
+        desk.ok(bookie, 1, 3);
+    }
+    for _ in 0..4 {
+        desk.append(); // in flight when the segment is closed
+    }
+    desk.members(&[1, 2, 3]);
+    desk.read_record();
+    assert_eq!(desk.tick(1_050), ["roll"]);
+    desk.applied();
+    desk.read_record();
+    assert!(desk.tick(2_060).iter().all(|s| !s.starts_with("pick 3 without []")), "full, and nothing of it acked");
 }
