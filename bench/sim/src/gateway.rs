@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use esker_bookie_core::owner::AddAnswerKind;
+use esker_bookie_core::owner::{Add, AddAnswerKind};
 use esker_gateway_core::partition::{
     Alarm, Completed, Effect, EntriesRead, Event, Partition, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
 };
@@ -39,6 +39,8 @@ pub struct Hosted<R: Rules> {
     pub tail: BTreeMap<Offset, Entry>,
     pub reads: BTreeMap<Tag, PendingFetch>,
     pub fetches: u64,
+    /// Newest segment that data went to, and the end of all data sent.
+    sent: (u64, Offset),
     pub high_watermark: Offset,
     pub phase: Phase,
 }
@@ -210,6 +212,7 @@ impl<R: Rules> World<R> {
             tail: BTreeMap::new(),
             reads: BTreeMap::new(),
             fetches: 0,
+            sent: (0, 0),
             high_watermark: 0,
             phase: Phase::Idle,
         };
@@ -301,6 +304,9 @@ impl<R: Rules> World<R> {
                 let ask = Ask { producer, attempt, first, count: batch.count() };
                 match self.gateways[g].hosted.get_mut(&partition) {
                     Some(hosted) => {
+                        if hosted.asks.values().any(|other| (other.producer, other.first) == (producer, first)) {
+                            self.cases.hit(Case::DuplicateOfPending);
+                        }
                         hosted.next_ticket += 1;
                         let ticket = hosted.next_ticket;
                         hosted.asks.insert(ticket, ask);
@@ -369,6 +375,7 @@ impl<R: Rules> World<R> {
         }
         match effect {
             Effect::SendAdd(add) => {
+                self.note_add(g, id, &add);
                 if let Some(b) = self.bookie_of(add.member) {
                     self.send(here, Node::Bookie(b as u16), Message::Add(add));
                 }
@@ -419,6 +426,7 @@ impl<R: Rules> World<R> {
                 }
             }
             Effect::Suspect(member) => {
+                self.cases.hit(Case::RollAwayFromMember);
                 let until = now + Duration::from_micros(self.plan.upkeep_us() * 4);
                 self.gateways[g].suspects.insert(member.bookie, until);
             }
@@ -431,6 +439,21 @@ impl<R: Rules> World<R> {
         let hosted = self.gateways[g].hosted.get_mut(&id).expect("its effect is being performed");
         hosted.tags.insert(tag);
         Asker { gateway: g, life: hosted.life, partition: id, tag }
+    }
+
+    fn note_add(&mut self, g: usize, id: PartitionId, add: &Add) {
+        if add.recovery {
+            self.cases.hit(Case::RecoveryWroteBack);
+        }
+        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
+        let (n, end) = hosted.sent;
+        if add.segment.n > n && add.entry.header.count > 0 {
+            if add.entry.header.base_offset < end {
+                self.cases.hit(Case::EntriesResentAfterRoll);
+            }
+            hosted.sent.0 = add.segment.n;
+        }
+        hosted.sent.1 = end.max(add.entry.header.end_offset());
     }
 
     fn note_proposal(&mut self, command: &Command) {
@@ -454,6 +477,11 @@ impl<R: Rules> World<R> {
                     self.cases.hit(Case::DuplicateOfCommitted);
                 }
                 self.check_ack(id, done.base_offset + i64::from(count) - 1);
+                let life = self.gateways[g].hosted.get(&id).map_or(0, |hosted| hosted.life);
+                let before = std::mem::replace(&mut self.producers[producer].acked_by, life);
+                if before != 0 && before != life {
+                    self.cases.hit(Case::ProducerResumedAtNewOwner);
+                }
                 let number = self.producers[producer].number;
                 self.oracle.acked(id, done.base_offset, &values(number, first, count));
                 let answer = Message::Produced { producer, attempt, first, result: Ok(done.base_offset) };

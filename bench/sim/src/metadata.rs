@@ -138,6 +138,9 @@ impl<R: Rules> World<R> {
             if result.is_err() && matches!(command, Command::Roll(_) | Command::Open(_) | Command::Handover(_)) {
                 self.cases.hit(Case::StaleCommandRejected);
             }
+            if result.is_err() && matches!(command, Command::Handover(_)) {
+                self.cases.hit(Case::HandoverRefused);
+            }
             self.trace_command(command, result);
         }
         for change in &delta.changes {
@@ -182,7 +185,10 @@ impl<R: Rules> World<R> {
 
     fn on_change(&mut self, change: &Change) {
         match change {
-            Change::Partition(record) => self.oracle.log_start(record.id, record.log_start),
+            Change::Partition(record) => {
+                self.oracle.log_start(record.id, record.log_start);
+                self.note_lost_copies(record.id);
+            }
             Change::Segment(closed) => {
                 let as_closed =
                     Closed { last: closed.last, end_offset: closed.end_offset, digest: closed.digest };

@@ -120,6 +120,24 @@ impl<R: Rules> World<R> {
         damaged || self.nemesis.dead.contains(&instance)
     }
 
+    /// Segments may be opened on copies that are lost already: the command was decided before the news came. Where
+    /// too few are left nobody can be blamed for standing still.
+    pub fn note_lost_copies(&mut self, partition: PartitionId) {
+        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
+        for (segment, members, ack) in self.member_sets(partition) {
+            let lost = members.iter().filter(|member| self.is_lost(segment, **member)).count();
+            self.oracle.beyond_model |= lost >= ack || lost > 0 && lost + gone + ack > self.bookies.len();
+        }
+    }
+
+    /// A bookie came back and knows of these segments only that it may have held more.
+    pub fn note_limbo(&mut self, instance: InstanceId, named: &[SegmentId]) {
+        for segment in named {
+            self.nemesis.damaged.entry(*segment).or_default().insert(instance);
+            self.note_lost_copies(segment.partition);
+        }
+    }
+
     pub fn is_dead(&self, instance: InstanceId) -> bool {
         self.nemesis.dead.contains(&instance)
     }

@@ -55,6 +55,9 @@ impl<R: Rules> World<R> {
             return;
         }
         let facts = BootFacts { open: self.open_segments_of(instance), named: self.named_segments(instance) };
+        if restored.needs_names() {
+            self.note_limbo(instance, &facts.named);
+        }
         let limits = self.plan.bookie_limits();
         if self.bookies[b].disturbed && !reborn {
             let honest = restart::<AllRules, _>(ids, &self.bookies[b].disk, &evidence);

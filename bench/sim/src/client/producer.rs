@@ -30,6 +30,8 @@ pub struct Producer {
     attempt: u32,
     /// Index of the gateway that it believes to be the owner.
     pub gateway: usize,
+    /// Life of the partition that acked its last batch.
+    pub acked_by: u64,
     /// A wake-up is already in the queue.
     pub waking: bool,
 }
@@ -46,6 +48,7 @@ impl Producer {
             batch_bytes,
             attempt: 0,
             gateway: 0,
+            acked_by: 0,
             waking: false,
         }
     }
