@@ -30,7 +30,10 @@ impl<R: Rules> World<R> {
         let chain: Vec<_> = self.metadata.state.chain(partition).cloned().collect();
         for pair in chain.windows(2) {
             if pair[0].end_offset != pair[1].base_offset {
-                let text = format!("{} ends at {}, {} begins at {}", pair[0].segment, pair[0].end_offset, pair[1].segment, pair[1].base_offset);
+                let text = format!(
+                    "{} ends at {}, {} begins at {}",
+                    pair[0].segment, pair[0].end_offset, pair[1].segment, pair[1].base_offset
+                );
                 self.oracle.fail("I1", text);
             }
         }
@@ -42,7 +45,8 @@ impl<R: Rules> World<R> {
         for number in 0..=closed.last {
             let Some(entry) = self.read_anywhere(closed, number) else {
                 if !self.oracle.beyond_model {
-                    let text = format!("{} entry {number} can't be read from any holder {:?}", closed.segment, closed.holders);
+                    let text =
+                        format!("{} entry {number} can't be read from any holder {:?}", closed.segment, closed.holders);
                     self.oracle.fail("I10", text);
                 }
                 return;

@@ -190,8 +190,7 @@ impl<R: Rules> World<R> {
                 self.note_lost_copies(record.id);
             }
             Change::Segment(closed) => {
-                let as_closed =
-                    Closed { last: closed.last, end_offset: closed.end_offset, digest: closed.digest };
+                let as_closed = Closed { last: closed.last, end_offset: closed.end_offset, digest: closed.digest };
                 self.oracle.closed(closed.segment, as_closed);
             }
             Change::PartitionGone(key) => {

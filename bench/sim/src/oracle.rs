@@ -256,7 +256,8 @@ impl Oracle {
         for (offset, value) in log {
             self.observe(partition, *offset, *value, false);
         }
-        let missing = |(key, seen): &(&(PartitionId, Offset), &Seen)| key.1 >= start && log.get(&key.1) != Some(&seen.value);
+        let missing =
+            |(key, seen): &(&(PartitionId, Offset), &Seen)| key.1 >= start && log.get(&key.1) != Some(&seen.value);
         let of_partition = (partition, Offset::MIN)..=(partition, Offset::MAX);
         if let Some((key, seen)) = self.seen.range(of_partition).find(missing) {
             let what = if seen.acked { "acked" } else { "served" };
@@ -278,7 +279,9 @@ impl Oracle {
             let expected = before.map_or(sequence, |before| before + 1);
             let gap_in_model = sequence > expected && self.beyond_model;
             if sequence != expected && !gap_in_model {
-                let text = format!("partition {partition} offset {offset}: producer {producer} has {sequence} after {before:?}");
+                let text = format!(
+                    "partition {partition} offset {offset}: producer {producer} has {sequence} after {before:?}"
+                );
                 self.fail("I12", text);
             }
         }

@@ -213,7 +213,14 @@ impl Plan {
             Profile::Mixed => (&[], &[]),
             Profile::Ownership => (
                 &[Fault::OwnerStorm],
-                &[Fault::MessageLoss, Fault::MessageReorder, Fault::Partition, Fault::Pause, Fault::SlowDisk, Fault::BookieCrash],
+                &[
+                    Fault::MessageLoss,
+                    Fault::MessageReorder,
+                    Fault::Partition,
+                    Fault::Pause,
+                    Fault::SlowDisk,
+                    Fault::BookieCrash,
+                ],
             ),
             Profile::Unknown => (
                 &[Fault::CommandUnknown, Fault::CommandLate],
@@ -225,7 +232,14 @@ impl Plan {
             ),
             Profile::Disks => (
                 &[Fault::BookieCrash, Fault::OwnerStorm],
-                &[Fault::BitFlip, Fault::RolledBack, Fault::Wipe, Fault::LostWrite, Fault::PowerCutAll, Fault::FsyncError],
+                &[
+                    Fault::BitFlip,
+                    Fault::RolledBack,
+                    Fault::Wipe,
+                    Fault::LostWrite,
+                    Fault::PowerCutAll,
+                    Fault::FsyncError,
+                ],
             ),
             Profile::Producers => (
                 &[Fault::MessageDuplicate],
@@ -280,7 +294,12 @@ impl Plan {
             delete_grace_ms: 5,
             intent_ms: 600_000,
             read_bytes: 4_000,
-            owner: OwnerLimits { in_flight_bytes: 32 << 10, kept_bytes: 64 << 10, member_timeout: timeout, link_grace: timeout / 4 },
+            owner: OwnerLimits {
+                in_flight_bytes: 32 << 10,
+                kept_bytes: 64 << 10,
+                member_timeout: timeout,
+                link_grace: timeout / 4,
+            },
             recovery: RecoveryLimits {
                 retry: timeout,
                 substitute_after: timeout * 4,

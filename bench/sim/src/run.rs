@@ -259,7 +259,9 @@ impl<R: Rules> World<R> {
             .producers
             .iter()
             .filter(|producer| !producer.is_done())
-            .map(|p| format!("producer {} of p{} has {} pending, {} left", p.number, p.partition, p.pending.len(), p.left))
+            .map(|p| {
+                format!("producer {} of p{} has {} pending, {} left", p.number, p.partition, p.pending.len(), p.left)
+            })
             .collect();
         let partitions: Vec<_> = self
             .partitions

@@ -169,7 +169,7 @@ impl<R: Rules> World<R> {
             What::ProducerWake { producer } => self.on_producer_wake(producer),
             What::ProducerTimeout { producer, attempt, elsewhere } => {
                 self.on_producer_timeout(producer, attempt, elsewhere);
-            },
+            }
             What::ReaderWake { reader, question } => self.on_reader_wake(reader, question),
             What::Controller => self.on_controller(),
             What::Nemesis => self.on_nemesis(),

@@ -2,9 +2,9 @@
 
 use esker_bookie_core::bookie::{BookieState, BootFacts};
 use esker_bookie_core::journal::JournalIds;
+use esker_bookie_core::journal::Lsn;
 use esker_bookie_core::journal::restart::{Evidence, Verdict, restart};
 use esker_bookie_core::journal::superblock::Superblock;
-use esker_bookie_core::journal::Lsn;
 use esker_metadata_core::{Answer, Command, InstanceQuery, Query, RegisterBookie, Reply};
 use esker_types::{AllRules, BootId, Epoch, InstanceId, Rules, SegmentId};
 
@@ -35,8 +35,7 @@ impl<R: Rules> World<R> {
         let ids = JournalIds { cluster: self.cluster_id(), instance };
         let superblock = self.bookies[b].disk.superblock.as_ref().and_then(|bytes| Superblock::decode(bytes).ok());
         let known = self.metadata.state.bookie_by_name(&format!("b{b}")).filter(|record| record.instance == instance);
-        let evidence =
-            Evidence { metadata_lsn: known.map_or(Lsn(0), |record| Lsn(record.durable_lsn)), superblock };
+        let evidence = Evidence { metadata_lsn: known.map_or(Lsn(0), |record| Lsn(record.durable_lsn)), superblock };
         let expect_boot_no = known.map_or(0, |record| record.boot_no);
         let restored = restart::<R, _>(ids, &self.bookies[b].disk, &evidence);
         let now = self.queue.now();
@@ -140,7 +139,8 @@ impl<R: Rules> World<R> {
     }
 
     fn named_segments(&self, instance: InstanceId) -> Vec<SegmentId> {
-        let closed = self.metadata.state.segments().filter(|closed| closed.names(instance)).map(|closed| closed.segment);
+        let closed =
+            self.metadata.state.segments().filter(|closed| closed.names(instance)).map(|closed| closed.segment);
         closed.chain(self.open_segments_of(instance).into_iter().map(|(segment, _)| segment)).collect()
     }
 

@@ -11,11 +11,11 @@ use esker_bookie_core::journal::block::BlockWrite;
 use esker_bookie_core::journal::space::{SpaceLevel, SpaceMarks};
 use esker_bookie_core::journal::{FileId, Lsn};
 use esker_bookie_core::owner::{Add, AddAnswer, AddAnswerKind, FenceAnswer, FenceAnswerKind};
-use esker_bookie_core::wire::{self, AddStatus, AddStatusKind, FenceItem, FenceRequest, FenceVerdict, Read, ReadStatus};
-use esker_gateway_core::partition::EntriesRead;
-use esker_types::{
-    BookieId, BootId, EntryHeader, Epoch, InstanceId, Member, Offset, PartitionId, Rules, SegmentId,
+use esker_bookie_core::wire::{
+    self, AddStatus, AddStatusKind, FenceItem, FenceRequest, FenceVerdict, Read, ReadStatus,
 };
+use esker_gateway_core::partition::EntriesRead;
+use esker_types::{BookieId, BootId, EntryHeader, Epoch, InstanceId, Member, Offset, PartitionId, Rules, SegmentId};
 
 use crate::disk::{Disk, DiskError, PowerCut};
 use crate::metadata::Asker;

@@ -55,7 +55,8 @@ impl<R: Rules> World<R> {
         for segment in state.segment_ids().collect::<Vec<_>>() {
             match gc::verdict(&self.metadata.state, instance, segment) {
                 gc::Verdict::Drop => {
-                    let dropped = self.bookies[b].state.as_mut().is_some_and(|state| state.drop_segment(segment).is_ok());
+                    let dropped =
+                        self.bookies[b].state.as_mut().is_some_and(|state| state.drop_segment(segment).is_ok());
                     if dropped {
                         self.oracle.dropped(instance, segment);
                     }

@@ -81,7 +81,8 @@ impl<R: Rules> World<R> {
                 // One repetition for the whole window, after a back-off.
                 self.producers[index].bump_attempt();
                 let attempt = self.producers[index].attempt();
-                let back_off = self.rng.latency_ns(self.plan.metadata_us * 4 + self.plan.network_us * 8 + self.plan.disk_us);
+                let back_off =
+                    self.rng.latency_ns(self.plan.metadata_us * 4 + self.plan.network_us * 8 + self.plan.disk_us);
                 self.queue.after_ns(back_off, What::ProducerTimeout { producer: index, attempt, elsewhere: false });
                 self.cases.hit(Case::ProduceRefused);
             }

@@ -37,7 +37,10 @@ fn many_seeds() {
     assert!(outcome.repeated >= count / 100, "1 % of the seeds run twice");
     if count >= SEEDS {
         let never = outcome.cases.never_met();
-        assert!(never.is_empty(), "the generator never made these cases, so the run proves nothing about them: {never:?}");
+        assert!(
+            never.is_empty(),
+            "the generator never made these cases, so the run proves nothing about them: {never:?}"
+        );
     }
 }
 

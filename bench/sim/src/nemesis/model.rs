@@ -1,0 +1,71 @@
+//! The books of destroyed copies: what still fits the fault model, and when a run has left it.
+
+use esker_types::{InstanceId, PartitionId, Rules, SegmentId};
+
+use crate::plan::Mode;
+use crate::world::World;
+
+impl<R: Rules> World<R> {
+    /// True for a copy that counts for nothing, whether it was destroyed or never made.
+    pub(super) fn is_lost(&self, segment: SegmentId, instance: InstanceId) -> bool {
+        let damaged = self.nemesis.damaged.get(&segment).is_some_and(|set| set.contains(&instance));
+        damaged || self.nemesis.dead.contains(&instance)
+    }
+
+    /// Segments may be opened on copies that are lost already: the command was decided before the news came. Where
+    /// too few are left nobody can be blamed for standing still.
+    pub fn note_lost_copies(&mut self, partition: PartitionId) {
+        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
+        for (segment, members, ack) in self.member_sets(partition) {
+            let lost = members.iter().filter(|member| self.is_lost(segment, **member)).count();
+            self.oracle.beyond_model |= lost >= ack || lost > 0 && lost + gone + ack > self.bookies.len();
+        }
+    }
+
+    /// A bookie came back and knows of these segments only that it may have held more.
+    pub fn note_limbo(&mut self, instance: InstanceId, named: &[SegmentId]) {
+        for segment in named {
+            self.nemesis.damaged.entry(*segment).or_default().insert(instance);
+            self.note_lost_copies(segment.partition);
+        }
+    }
+
+    pub fn is_dead(&self, instance: InstanceId) -> bool {
+        self.nemesis.dead.contains(&instance)
+    }
+
+    /// Books the destruction of what a bookie holds. False if that would be one copy too many of some segment; in
+    /// safety mode it is done all the same, and the run knows.
+    pub fn may_lose(&mut self, b: usize) -> bool {
+        let instance = self.bookies[b].instance;
+        let mut held = Vec::new();
+        for partition in &self.partitions {
+            for (segment, members, ack) in self.member_sets(*partition) {
+                if members.contains(&instance) {
+                    let lost = |other: &&InstanceId| **other != instance && self.is_lost(segment, **other);
+                    held.push((segment, ack, members.iter().filter(lost).count()));
+                }
+            }
+        }
+        // A segment that lost copies goes on only if enough other bookies can take its place.
+        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
+        let fits = held.iter().all(|(_, ack, lost)| lost + 1 < *ack && lost + 1 + gone + ack <= self.bookies.len());
+        if !fits && self.plan.mode == Mode::Liveness {
+            return false;
+        }
+        self.oracle.beyond_model |= !fits;
+        for (segment, ..) in held {
+            self.nemesis.damaged.entry(segment).or_default().insert(instance);
+        }
+        self.oracle.data_lost(instance);
+        true
+    }
+
+    /// Every segment must find an ack quorum without one more bookie, whichever that is.
+    pub(super) fn can_spare_one(&self) -> bool {
+        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
+        let segments = self.partitions.iter().flat_map(|partition| self.member_sets(*partition));
+        let worst = segments.map(|(segment, members, _)| members.iter().filter(|m| self.is_lost(segment, **m)).count());
+        self.bookies.len() > gone + worst.max().unwrap_or(0) + usize::from(self.plan.quorum.ack)
+    }
+}
