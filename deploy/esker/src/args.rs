@@ -171,17 +171,6 @@ pub enum BookieAdmin {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Give up the unreadable end of a partition after too many copies were lost; records a data-loss range.
-    /// Example: esker bookie force-close logs/0
-    ForceClose {
-        #[arg(value_name = "TOPIC/PARTITION")]
-        partition: String,
-        /// Say yes to both questions
-        #[arg(long)]
-        yes_lose_data: bool,
-        #[command(flatten)]
-        connect: Connect,
-    },
 }
 
 #[derive(Subcommand)]

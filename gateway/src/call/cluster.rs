@@ -1,18 +1,41 @@
 use std::collections::BTreeMap;
 
+use esker_metadata_client::admin::Member;
 use esker_metadata_core::{BookieState, Command, DrainBookie, DrainGateway, State};
 use esker_types::error::ErrorInfo;
 use esker_types::{BookieId, ErrorCode, GatewayId};
-use esker_wire::native::{BookieStatus, ClusterStatus, DrainNode, Drained, GatewayStatus, GetClusterStatus};
+use esker_wire::native::{
+    BookieStatus, ClusterStatus, DrainNode, Drained, GatewayStatus, GetClusterStatus, MetadataNodeStatus,
+};
 
 use super::{allow, propose_one};
 use crate::auth::Action;
 use crate::door::Client;
 use crate::gateway::addresses;
 
+/// A member further behind than this is not shown as live.
+const ENTRIES_BEHIND_MAX: u64 = 100;
+
 pub async fn status(client: &Client, _: GetClusterStatus) -> Result<ClusterStatus, ErrorInfo> {
     allow(client, Action::DescribeCluster)?;
-    Ok(client.gateway.view.read(describe))
+    let mut status = client.gateway.view.read(describe);
+    // The quorum's own members are not rows of its state machine: it is asked.
+    let members = client.gateway.store.members().await;
+    status.metadata = members.into_iter().map(metadata_node).collect();
+    Ok(status)
+}
+
+fn metadata_node(member: Member) -> MetadataNodeStatus {
+    // A follower that lags by so much does not hear the leader: the leader keeps fewer entries than that for it.
+    let live = member.leader || member.behind.is_some_and(|entries| entries < ENTRIES_BEHIND_MAX);
+    MetadataNodeStatus {
+        id: member.node,
+        name: member.name,
+        address: member.address,
+        leader: member.leader,
+        voter: member.voter,
+        live,
+    }
 }
 
 fn describe(state: &State) -> ClusterStatus {
@@ -68,7 +91,6 @@ fn describe(state: &State) -> ClusterStatus {
         cluster_id: summary.cluster.map(|id| id.0.to_vec()).unwrap_or_default(),
         version: state.cluster().map_or(0, |cluster| cluster.version),
         revision: state.revision(),
-        // The quorum's own members are not rows of its state machine.
         metadata: Vec::new(),
         gateways: gateways.collect(),
         bookies,

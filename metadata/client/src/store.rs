@@ -8,6 +8,8 @@ use esker_types::{BootId, ErrorCode, SessionId};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use crate::admin::Member;
+
 /// Linearizable commands and reads on the one metadata state machine.
 ///
 /// All futures may be dropped at any time; a dropped `propose` may still be applied.
@@ -28,6 +30,12 @@ pub trait MetadataStore: Send + Sync + 'static {
 
     /// Tells the leader that the process behind a session lives. Moves nothing in the state machine.
     fn renew(&self, session: SessionId, boot: BootId) -> BoxFuture<'_, Result<Renewed, RenewError>>;
+
+    /// The members of the quorum as one of them sees it now; empty if none answers or there is no quorum to ask.
+    /// For status pages.
+    fn members(&self) -> BoxFuture<'_, Vec<Member>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// Commands that were applied.

@@ -1,9 +1,9 @@
 //! `esker bookie` and `esker gateway`: looking after the nodes of a running cluster.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
-use super::{connect, parse, table};
+use super::{connect, table};
 use crate::args::{BookieAdmin, GatewayAdmin};
 
 pub async fn bookie(command: BookieAdmin) -> Result<()> {
@@ -42,17 +42,6 @@ pub async fn bookie(command: BookieAdmin) -> Result<()> {
                 true => eprintln!("{name} takes new segments again"),
                 false => eprintln!("{name} takes no new segments; {} segments are still on it", drained.remaining),
             }
-        }
-        BookieAdmin::ForceClose { partition, yes_lose_data, connect } => {
-            let (topic, index) = parse::partition(&partition)?;
-            let sure = yes_lose_data
-                || (asked(&format!("Give up every record of {partition} that can't be read now?"))?
-                    && asked("They are lost for good, also if a bookie comes back. Go on?")?);
-            if !sure {
-                bail!("nothing was changed");
-            }
-            let closed = connect::connect(&connect).await?.admin().force_close(&topic, index).await?;
-            eprintln!("{partition}: offsets {} to {} (exclusive) are declared lost", closed.lost_from, closed.lost_to);
         }
     }
     Ok(())
@@ -99,11 +88,4 @@ pub async fn gateway(command: GatewayAdmin) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn asked(question: &str) -> Result<bool> {
-    eprint!("{question} [yes/no] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
 }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::admin::{self, AdminAsk, AdminReply, ListMembers};
 use crate::messages::{Envelope, ReadAnswer, ReadRequest, RenewAnswer, RenewRequest, unpack};
 use crate::store::{MetadataStore, ProposeError, Proposed, ReadError, RenewError, Renewed, Watch};
 use leader::Leader;
@@ -191,6 +192,19 @@ impl MetadataStore for RemoteStore {
                     Err(RenewError::Lost)
                 }
                 Err(Failure::Refused(info)) => Err(RenewError::Unavailable(info.message)),
+            }
+        })
+    }
+
+    fn members(&self) -> BoxFuture<'_, Vec<admin::Member>> {
+        Box::pin(async move {
+            let ask = AdminAsk::Members(ListMembers {});
+            // The leader knows most: how far the others are behind.
+            let servers: Vec<Address> =
+                self.inner.leader.known().into_iter().chain(self.inner.config.servers.iter().cloned()).collect();
+            match admin::ask_any(&self.inner.pool, &servers, ask, self.inner.config.call_timeout).await {
+                Ok(AdminReply::Members(members)) => members.members,
+                _ => Vec::new(),
             }
         })
     }
