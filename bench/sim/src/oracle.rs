@@ -72,6 +72,8 @@ pub struct Oracle {
     violation: Option<Violation>,
     /// More copies were destroyed than the cluster promises to survive: losses are no fault of it any more.
     pub beyond_model: bool,
+    /// Too few sound bookies are left to give an open segment its ack quorum: the cluster may stand still, not lie.
+    pub may_stall: bool,
     /// A disk lost acked entries of an open segment, and neither disk nor metadata shows it.
     pub silent_loss: bool,
     pub acks: u64,

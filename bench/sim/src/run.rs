@@ -13,7 +13,7 @@ use crate::metadata::Metadata;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::oracle::{Oracle, PLAIN_FROM, Violation};
-use crate::plan::{Mode, Plan};
+use crate::plan::Plan;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::sometimes::{Case, Sometimes};
@@ -100,7 +100,7 @@ impl<R: Rules> World<R> {
             return;
         }
         if !converged {
-            if !self.oracle.beyond_model {
+            if !self.oracle.beyond_model && !self.oracle.may_stall {
                 let what = self.what_is_stuck();
                 self.oracle.fail("live", format!("not converged {} s after healing: {what}", CONVERGE.as_secs()));
             }
@@ -274,10 +274,5 @@ impl<R: Rules> World<R> {
             })
             .collect();
         format!("{} {}", producers.join("; "), partitions.join("; "))
-    }
-
-    /// True while faults within the model are all that happened.
-    pub fn is_within_model(&self) -> bool {
-        self.plan.mode == Mode::Liveness || !self.oracle.beyond_model
     }
 }

@@ -79,6 +79,8 @@ impl<R: Rules> World<R> {
         self.nemesis.dead.insert(self.bookies[b].instance);
         self.crash_bookie(b, None);
         self.bookies[b].disk.wipe();
+        // It comes back empty and sound.
+        self.nemesis.harmed.remove(&b);
         self.plan_bookie_return(b);
     }
 
@@ -150,7 +152,9 @@ impl<R: Rules> World<R> {
     }
 
     pub(super) fn lose_for_good(&mut self, b: usize) {
-        if self.bookies[b].gone || !self.can_spare_one() || !self.may_lose(b) {
+        // New segments need an ack quorum too.
+        let others = self.bookies.iter().enumerate().filter(|(other, bookie)| *other != b && !bookie.gone).count();
+        if self.bookies[b].gone || others < usize::from(self.plan.quorum.ack) || !self.may_lose(b) {
             return;
         }
         self.cases.hit(Case::MemberGoneForGood);

@@ -22,6 +22,8 @@ pub struct Nemesis {
     pub acts_left: u32,
     /// Instances whose copy of the segment may be short of what they promised.
     damaged: BTreeMap<SegmentId, BTreeSet<InstanceId>>,
+    /// Bookies that may be in limbo for segments of which they are no member.
+    harmed: BTreeSet<usize>,
     /// Instances that will never answer again: wiped, or on a bookie that is gone.
     dead: BTreeSet<InstanceId>,
     /// An older state of a bookie's disk, to roll back to.

@@ -15,11 +15,27 @@ impl<R: Rules> World<R> {
     /// Segments may be opened on copies that are lost already: the command was decided before the news came. Where
     /// too few are left nobody can be blamed for standing still.
     pub fn note_lost_copies(&mut self, partition: PartitionId) {
-        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
         for (segment, members, ack) in self.member_sets(partition) {
             let lost = members.iter().filter(|member| self.is_lost(segment, **member)).count();
-            self.oracle.beyond_model |= lost >= ack || lost > 0 && lost + gone + ack > self.bookies.len();
+            self.oracle.beyond_model |= lost >= ack;
         }
+        self.oracle.may_stall |= !self.can_recover(partition, None);
+    }
+
+    /// An open segment needs an ack quorum of whole copies; where members fail, other bookies must be able to take
+    /// their place. `without`: as if this bookie failed too.
+    fn can_recover(&self, partition: PartitionId, without: Option<usize>) -> bool {
+        let Some(record) = self.metadata.state.partition(partition) else { return true };
+        let (Some(segment), Some(open)) = (record.open_id(), &record.open) else { return true };
+        let usable = |b: usize| !self.bookies[b].gone && Some(b) != without;
+        let (mut whole, mut spare) = (0, 0);
+        for (b, bookie) in self.bookies.iter().enumerate().filter(|(b, _)| usable(*b)) {
+            match open.members.iter().find(|member| member.bookie == bookie.id) {
+                Some(member) => whole += usize::from(!self.is_lost(segment, member.instance)),
+                None => spare += usize::from(!self.nemesis.harmed.contains(&b)),
+            }
+        }
+        whole + spare >= usize::from(open.quorum.ack)
     }
 
     /// A bookie came back and knows of these segments only that it may have held more.
@@ -47,25 +63,17 @@ impl<R: Rules> World<R> {
                 }
             }
         }
-        // A segment that lost copies goes on only if enough other bookies can take its place.
-        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
-        let fits = held.iter().all(|(_, ack, lost)| lost + 1 < *ack && lost + 1 + gone + ack <= self.bookies.len());
+        let fits = held.iter().all(|(_, ack, lost)| lost + 1 < *ack)
+            && self.partitions.iter().all(|partition| self.can_recover(*partition, Some(b)));
         if !fits && self.plan.mode == Mode::Liveness {
             return false;
         }
         self.oracle.beyond_model |= !fits;
+        self.nemesis.harmed.insert(b);
         for (segment, ..) in held {
             self.nemesis.damaged.entry(segment).or_default().insert(instance);
         }
         self.oracle.data_lost(instance);
         true
-    }
-
-    /// Every segment must find an ack quorum without one more bookie, whichever that is.
-    pub(super) fn can_spare_one(&self) -> bool {
-        let gone = self.bookies.iter().filter(|bookie| bookie.gone).count();
-        let segments = self.partitions.iter().flat_map(|partition| self.member_sets(*partition));
-        let worst = segments.map(|(segment, members, _)| members.iter().filter(|m| self.is_lost(segment, **m)).count());
-        self.bookies.len() > gone + worst.max().unwrap_or(0) + usize::from(self.plan.quorum.ack)
     }
 }
