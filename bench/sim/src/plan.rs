@@ -109,6 +109,8 @@ pub enum Profile {
     Handover,
     /// Bookies crash and their disks rot, age and vanish.
     Disks,
+    /// Damage is found in open segments right before a recovery.
+    Limbo,
     /// Producers repeat themselves while segments roll.
     Producers,
     /// Journal files fill up and are collected.
@@ -202,6 +204,7 @@ impl Plan {
             Profile::Unknown,
             Profile::Handover,
             Profile::Disks,
+            Profile::Limbo,
             Profile::Producers,
             Profile::Files,
         ];
@@ -241,6 +244,10 @@ impl Plan {
                     Fault::FsyncError,
                 ],
             ),
+            Profile::Limbo => (
+                &[Fault::BitFlip, Fault::OwnerStorm],
+                &[Fault::MessageReorder, Fault::SlowDisk, Fault::Pause, Fault::LostWrite],
+            ),
             Profile::Producers => (
                 &[Fault::MessageDuplicate],
                 &[Fault::MessageLoss, Fault::OwnerStorm, Fault::Handover, Fault::CommandUnknown, Fault::GatewayCrash],
@@ -266,6 +273,14 @@ impl Plan {
                 self.in_flight = self.in_flight.max(3);
                 self.produce_timeout_ms = *rng.pick(&[20, 100]);
                 self.segment_bytes = *rng.pick(&[1_200, 4_000, 16_000]);
+            }
+            Profile::Limbo => {
+                let (write, ack) = *rng.pick(&[(2, 2), (3, 3), (3, 2)]);
+                self.quorum = Quorum { write, ack };
+                self.bookies = self.bookies.max(usize::from(write) + 2);
+                self.segment_bytes = 1 << 20;
+                self.nemesis_us = *rng.pick(&[10_000, 40_000]);
+                self.faults = self.faults.without(Fault::GoneForGood).without(Fault::TopicDelete);
             }
             Profile::Unknown => self.segment_bytes = *rng.pick(&[700, 1_200, 4_000]),
             _ => {}

@@ -26,7 +26,9 @@ impl<R: Rules> World<R> {
             return;
         }
         self.cases.hit(Case::BitFlip);
-        let (file, len) = *self.rng.pick(&files);
+        // The newest file has what is still being written; damage there decides recoveries.
+        let newest = self.rng.chance(600).then(|| files[files.len() - 1]);
+        let (file, len) = newest.unwrap_or_else(|| *self.rng.pick(&files));
         // Most of a file is empty: aim where the bytes are.
         let used = self.bookies[b].disk.bytes(file).iter().rposition(|byte| *byte != 0).unwrap_or(len - 1) + 1;
         for _ in 0..self.rng.range(1, 6) {
