@@ -131,16 +131,19 @@ impl Bench {
 
     pub fn start(dir: &Path, hooks: Arc<dyn DiskHooks>) -> Self {
         let (restored, _) = restored(dir);
-        let spares: Vec<PathBuf> = JournalFiles::list(dir).unwrap().1;
+        let spares: Vec<PathBuf> = JournalFiles::list(dir).unwrap().spares;
         let config = config(dir);
         let limits = Limits { group_bytes: config.group_bytes, file_bytes: config.file_bytes, recent_crcs: 4 };
         let state = BookieState::boot(ids(), limits, restored, BootFacts::default());
         let metrics = Metrics::new(&mut Registry::default());
         let journal = Journal::start(config, state, superblock(dir), spares, hooks, metrics).unwrap();
         let (tx, answers) = mpsc::unbounded_channel();
-        journal.connect(CONN, Arc::new(move |status| {
-            let _ = tx.send(status);
-        }));
+        journal.connect(
+            CONN,
+            Arc::new(move |status| {
+                let _ = tx.send(status);
+            }),
+        );
         Self { journal, answers }
     }
 

@@ -64,7 +64,7 @@ impl DiskFile {
         &self.path
     }
 
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
@@ -101,6 +101,23 @@ impl DiskFile {
             }
         }
         Ok(done)
+    }
+
+    /// Up to `len` bytes from `position`, fewer at the end of the file. Not for direct files, whose buffers must be
+    /// aligned. The memory is not cleared first: these are the bytes of every read that is served.
+    pub fn read_vec(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = position + bytes.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The allocator may have given more room than was asked for.
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     /// Makes the contents and the length durable.

@@ -21,6 +21,15 @@ pub struct JournalFiles {
     inner: Arc<Inner>,
 }
 
+/// What a data directory has of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// With their lengths in bytes, in order.
+    pub files: Vec<(FileId, u64)>,
+    /// Files that wait for reuse; contents are of no interest.
+    pub spares: Vec<PathBuf>,
+}
+
 struct Inner {
     dir: PathBuf,
     mode: OpenMode,
@@ -50,6 +59,11 @@ impl JournalFiles {
         self.inner.dir.join(file.to_string())
     }
 
+    /// The same files with the names as they were listed: a directory that can't be read later must not look empty.
+    pub fn listed(&self, files: Vec<(FileId, u64)>) -> ListedFiles {
+        ListedFiles { files, storage: self.clone() }
+    }
+
     /// Closes a file that is about to be freed. A read that holds it already ends well: the bytes are still there
     /// until the space is used again, and then they do not verify.
     pub fn forget(&self, file: FileId) {
@@ -58,20 +72,25 @@ impl JournalFiles {
     }
 
     /// The names in the directory that are journal files, and those that are spares or left over.
-    pub fn list(dir: &Path) -> io::Result<(Vec<(FileId, u64)>, Vec<PathBuf>)> {
-        let (mut files, mut spares) = (Vec::new(), Vec::new());
+    pub fn list(dir: &Path) -> io::Result<Listing> {
+        let Listing { mut files, mut spares } = Listing::default();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Ok(file) = name.parse::<FileId>() {
-                files.push((file, entry.metadata()?.len()));
+                match entry.metadata() {
+                    Ok(meta) => files.push((file, meta.len())),
+                    // Freed since the directory was read.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             } else if name.starts_with("spare-") {
                 spares.push(entry.path());
             }
         }
         files.sort_unstable();
-        Ok((files, spares))
+        Ok(Listing { files, spares })
     }
 
     fn open(&self, file: FileId) -> io::Result<Arc<DiskFile>> {
@@ -86,10 +105,7 @@ impl JournalFiles {
     fn read(&self, file: FileId, offset: u64, len: usize) -> io::Result<Bytes> {
         let open = self.open(file)?;
         if !open.is_direct() {
-            let mut bytes = vec![0; len];
-            let got = open.read_at(offset, &mut bytes)?;
-            bytes.truncate(got);
-            return Ok(bytes.into());
+            return Ok(open.read_vec(offset, len)?.into());
         }
         // Direct reads begin and end on pages; the answer is a view into the pages read.
         let skip = (offset % PAGE as u64) as usize;
@@ -101,7 +117,7 @@ impl JournalFiles {
 
 impl ReadAt for JournalFiles {
     fn files(&self) -> Vec<(FileId, u64)> {
-        Self::list(&self.inner.dir).map(|(files, _)| files).unwrap_or_default()
+        Self::list(&self.inner.dir).map(|listing| listing.files).unwrap_or_default()
     }
 
     fn read_at(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, ReadFault> {
@@ -116,6 +132,26 @@ impl ReadAt for JournalFiles {
         let footer = Arc::new(read_footer(self, ids, file, at)?);
         self.inner.footers.lock().keep(file, footer.clone());
         Some(footer)
+    }
+}
+
+/// See [`JournalFiles::listed`].
+pub struct ListedFiles {
+    files: Vec<(FileId, u64)>,
+    storage: JournalFiles,
+}
+
+impl ReadAt for ListedFiles {
+    fn files(&self) -> Vec<(FileId, u64)> {
+        self.files.clone()
+    }
+
+    fn read_at(&self, file: FileId, offset: u64, len: usize) -> Result<Bytes, ReadFault> {
+        self.storage.read_at(file, offset, len)
+    }
+
+    fn footer(&self, ids: JournalIds, file: FileId, at: FooterAt) -> Option<Arc<Footer>> {
+        self.storage.footer(ids, file, at)
     }
 }
 
@@ -138,7 +174,7 @@ mod tests {
                 assert_eq!(files.read_at(file, offset as u64, len).unwrap(), expected, "{offset} {len}");
             }
         }
-        assert_eq!(JournalFiles::list(dir.path()).unwrap().1.len(), 1);
+        assert_eq!(JournalFiles::list(dir.path()).unwrap().spares.len(), 1);
         let missing = FileId { seq: 4, uuid: [7; 16] };
         assert!(JournalFiles::for_serving(dir.path(), 0).read_at(missing, 0, 1).is_err());
     }

@@ -11,6 +11,6 @@ mod space;
 
 pub use aligned::{AlignedBuf, PAGE};
 pub use file::{DiskFile, OpenMode};
-pub use files::JournalFiles;
+pub use files::{JournalFiles, Listing};
 pub use hooks::{DiskHooks, RealDisk};
 pub use space::{Space, SpaceConfig};

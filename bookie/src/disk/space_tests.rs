@@ -49,10 +49,10 @@ fn room_runs_ahead_of_the_writer() {
     let file = create(&space, &ready, 1);
     space.ensure(id(1), PAGE as u64).unwrap();
     space.ensure(id(1), 3 << 20).unwrap();
-    assert_eq!(file.len().unwrap(), 3 << 20);
+    assert_eq!(file.length().unwrap(), 3 << 20);
     // A footer that needs more than what is left still finds room.
     space.ensure(id(1), (3 << 20) + 1).unwrap();
-    assert_eq!(file.len().unwrap(), (3 << 20) + PAGE as u64);
+    assert_eq!(file.length().unwrap(), (3 << 20) + PAGE as u64);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn files_are_used_again() {
     space.ensure(id(2), PAGE as u64).unwrap();
     space.retire(first.path().to_owned());
     let third = create(&space, &ready, 3);
-    assert_eq!(third.len().unwrap(), 3 << 20, "the retired file came back under a new name");
+    assert_eq!(third.length().unwrap(), 3 << 20, "the retired file came back under a new name");
     assert!(!first.path().exists() && second.path().exists());
 }
 

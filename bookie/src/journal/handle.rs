@@ -276,9 +276,14 @@ impl Journal {
         self.shared.queue.used_bytes()
     }
 
+    /// Takes nothing more; the thread writes what is queued and ends.
+    pub fn close(&self) {
+        self.shared.queue.close();
+    }
+
     /// Writes what is queued, then ends the thread.
     pub async fn stop(&self) {
-        self.shared.queue.close();
+        self.close();
         self.join().await;
     }
 

@@ -1,17 +1,15 @@
 //! From a directory to a journal that may serve: identity, scan, registration, epochs, and all of it durable before the
 //! port opens.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use esker_bookie_core::bookie::{BookieState, BootFacts, Limits};
 use esker_bookie_core::journal::restart::{Evidence, Restored, Verdict, restart};
+use esker_bookie_core::journal::scan::newer_format;
 use esker_bookie_core::journal::{JournalIds, Lsn};
-use esker_metadata_client::{MetadataStore, View};
 use esker_metadata_core::BookieRecord;
-use esker_types::{AllRules, BookieId, BootId, InstanceId, SegmentId};
-use tokio_util::sync::CancellationToken;
+use esker_types::{AllRules, BookieId, BootId, InstanceId};
 
 use super::StartError;
 use super::identity::{Decision, decide};
@@ -37,9 +35,10 @@ pub(super) struct Identified {
 pub(super) async fn identify(config: &Config, directory: &Directory) -> Result<Identified, StartError> {
     let cluster = directory.cluster().await?;
     let cookie = Cookie::read(&config.data_dir)?;
-    let (files, _) = JournalFiles::list(&config.data_dir).map_err(|error| StartError::io(config, error))?;
+    let listing = JournalFiles::list(&config.data_dir).map_err(|error| StartError::io(config, error))?;
     let record = directory.bookie(&config.node_name).await?;
-    let decision = decide(cookie.as_ref(), !files.is_empty(), cluster.id, record.as_deref(), config.new_instance)?;
+    let decision =
+        decide(cookie.as_ref(), !listing.files.is_empty(), cluster.id, record.as_deref(), config.new_instance)?;
     let (cookie, replaces) = match (decision, cookie) {
         (Decision::Keep { replaces }, Some(cookie)) => (cookie, replaces),
         (Decision::Fresh { replaces } | Decision::Keep { replaces }, _) => {
@@ -56,16 +55,22 @@ pub(super) async fn identify(config: &Config, directory: &Directory) -> Result<I
 }
 
 /// What the disk holds. Everything that was found is on the disk itself, not only in its cache, when this returns.
-pub(super) fn load(config: &Config, ids: JournalIds, evidence: &Evidence) -> io::Result<Restored> {
+pub(super) fn load(config: &Config, ids: JournalIds, evidence: &Evidence) -> Result<Restored, StartError> {
+    let io = |error| StartError::io(config, error);
     let direct = config.journal.direct_io;
-    let (files, _) = JournalFiles::list(&config.data_dir)?;
+    let files = JournalFiles::list(&config.data_dir).map_err(io)?.files;
+    let storage = JournalFiles::for_verifying(&config.data_dir, direct).listed(files.clone());
+    // What a newer program wrote would be taken for damage.
+    if let Some(format) = newer_format(&storage, ids) {
+        return Err(StartError::NewerFormat(format));
+    }
     // Files without a footer may hold writes of a process that died before its fsync returned.
     let began = std::time::Instant::now();
     for (id, _) in &files {
-        DiskFile::open(&config.data_dir.join(id.to_string()), OpenMode::Write, false)?.sync()?;
+        let file = DiskFile::open(&config.data_dir.join(id.to_string()), OpenMode::Write, false);
+        file.and_then(|file| file.sync()).map_err(io)?;
     }
-    dir::sync(&config.data_dir)?;
-    let storage = JournalFiles::for_verifying(&config.data_dir, direct);
+    dir::sync(&config.data_dir).map_err(io)?;
     let restored = restart::<AllRules, _>(ids, &storage, evidence);
     report(&restored, began.elapsed());
     Ok(restored)
@@ -95,8 +100,6 @@ fn report(restored: &Restored, took: std::time::Duration) {
 pub(super) struct Registry<'a> {
     pub config: &'a Config,
     pub directory: &'a Directory,
-    pub store: &'a dyn MetadataStore,
-    pub cancel: &'a CancellationToken,
     pub boot: BootId,
     pub address: String,
 }
@@ -126,25 +129,8 @@ impl Registry<'_> {
     pub async fn facts(&self, instance: InstanceId, needs_names: bool) -> Result<BootFacts, StartError> {
         let open = self.directory.open_segments(instance).await?;
         let open = open.into_iter().map(|on| (on.segment, on.epoch)).collect();
-        let named = if needs_names { self.named(instance).await? } else { Vec::new() };
+        let named = if needs_names { self.directory.segments(instance).await? } else { Vec::new() };
         Ok(BootFacts { open, named })
-    }
-
-    async fn named(&self, instance: InstanceId) -> Result<Vec<SegmentId>, StartError> {
-        let revision = self.directory.revision().await?;
-        let stop = self.cancel.child_token();
-        let _stop = stop.clone().drop_guard();
-        let view = View::follow(self.store, stop);
-        if self.cancel.run_until_cancelled(view.reached(revision)).await.is_none() {
-            return Err(StartError::Cancelled);
-        }
-        Ok(view.read(|state| {
-            let open = state.partitions().filter_map(|partition| {
-                let open = partition.open.as_ref()?;
-                open.members.iter().any(|member| member.instance == instance).then(|| partition.open_id())?
-            });
-            open.chain(state.segments().filter(|s| s.names(instance)).map(|s| s.segment)).collect()
-        }))
     }
 }
 
@@ -166,7 +152,7 @@ pub(super) async fn open_journal(
     };
     let state = BookieState::<AllRules>::boot(ids, limits, restored, facts);
     let superblock = SuperblockFile::new(&config.data_dir, identified.cookie.clone());
-    let (_, spares) = JournalFiles::list(&config.data_dir).map_err(|error| StartError::io(config, error))?;
+    let spares = JournalFiles::list(&config.data_dir).map_err(|error| StartError::io(config, error))?.spares;
     let journal_config = JournalConfig {
         dir: config.data_dir.clone(),
         bookie,

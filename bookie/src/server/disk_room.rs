@@ -7,7 +7,7 @@ use esker_bookie_core::journal::space::{SpaceLevel, SpaceMarks};
 use parking_lot::Mutex;
 
 use crate::config::{Config, DiskConfig};
-use crate::disk::{JournalFiles, dir};
+use crate::disk::{JournalFiles, Listing, dir};
 
 /// As measured last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl DiskRoom {
 
     /// Looks at the directory and the file system.
     pub fn measure(&self) -> io::Result<Usage> {
-        let (files, spares) = JournalFiles::list(&self.dir)?;
+        let Listing { files, spares } = JournalFiles::list(&self.dir)?;
         let used: u64 = files.iter().map(|(_, len)| (*len).max(self.file_bytes)).sum();
         // What files in use will still grow by is not free; what spares hold is.
         let growth: u64 = files.iter().map(|(_, len)| self.file_bytes.saturating_sub(*len)).sum();

@@ -70,6 +70,8 @@ pub enum StartError {
     Journal(#[from] JournalFailed),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("the journal has files of format {0}, which is newer than this program knows: start the newer version")]
+    NewerFormat(u32),
     #[error("stopped while starting")]
     Cancelled,
 }
@@ -127,7 +129,7 @@ impl Server {
         let ids = boot::ids(&identified.cookie);
         let scan_config = config.clone();
         let restored = tokio::task::spawn_blocking(move || boot::load(&scan_config, ids, &evidence)).await;
-        let restored = restored.map_err(|_| StartError::Cancelled)?.map_err(|error| StartError::io(&config, error))?;
+        let restored = restored.map_err(|_| StartError::Cancelled)??;
 
         // A free port is only known once it is bound; nothing is read from it before the journal is open.
         let early = match &listen {
@@ -137,27 +139,25 @@ impl Server {
         let bound = early.as_ref().map_or(&listen, Listener::local_address).clone();
         let address = if config.advertised.is_empty() { bound.to_string() } else { config.advertised.clone() };
         let boot = network.identity().boot;
-        let (config, store_ref) = (Arc::new(config), store.as_ref());
-        let whoami = boot::Registry {
-            config: &config,
-            directory: &directory,
-            store: store_ref,
-            cancel: &cancel,
-            boot,
-            address,
-        };
+        let config = Arc::new(config);
+        let whoami = boot::Registry { config: &config, directory: &directory, boot, address };
         let registered = whoami.register(&mut identified, restored.next_lsn).await?;
         let facts = whoami.facts(ids.instance, restored.needs_names()).await?;
         let (bookie, journal_metrics) = (registered.bookie, metrics.clone());
-        let journal =
-            boot::open_journal(&config, &identified, bookie, restored, facts, hooks, journal_metrics).await?;
+        let journal = boot::open_journal(&config, &identified, bookie, restored, facts, hooks, journal_metrics).await?;
 
         let room = Arc::new(DiskRoom::new(&config));
         #[cfg(test)]
         let room_seen = room.clone();
         let listener = match early {
             Some(listener) => listener,
-            None => network.listen(&listen).await?,
+            None => match network.listen(&listen).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    journal.stop().await;
+                    return Err(error.into());
+                }
+            },
         };
         let address = listener.local_address().clone();
         let read_bytes_max = u32::try_from(config.read.max_bytes.0).unwrap_or(u32::MAX);
@@ -260,5 +260,13 @@ impl Server {
     pub async fn kill(&self) {
         self.journal.kill().await;
         self.stop().await;
+    }
+}
+
+impl Drop for Server {
+    /// Without [`Server::stop`] nobody waits, but the tasks end and the journal's thread writes what it has.
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.journal.close();
     }
 }

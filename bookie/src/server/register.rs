@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use esker_metadata_client::{MetadataStore, ProposeError, ReadError};
 use esker_metadata_core::{
-    Answer, BookieQuery, BookieRecord, ClusterQuery, ClusterRecord, InstanceQuery, OpenOn, Query, RegisterBookie, Reply,
-    SummaryQuery,
+    Answer, BookieQuery, BookieRecord, ClusterQuery, ClusterRecord, InstanceQuery, OpenOn, Query, RegisterBookie,
+    Reply, SegmentsQuery,
 };
-use esker_types::{BookieId, BootId, ErrorCode, InstanceId, SessionId};
+use esker_types::{BookieId, BootId, ErrorCode, InstanceId, SegmentId, SessionId};
 use tokio_util::sync::CancellationToken;
 
 /// Newest `cluster.version` that this program can handle.
@@ -114,10 +114,10 @@ impl Directory {
         }
     }
 
-    /// The revision that a local copy must have reached to show all that was committed before this call.
-    pub async fn revision(&self) -> Result<u64, RegisterError> {
-        match self.ask(Query::Summary(SummaryQuery {})).await? {
-            Answer::Summary(summary) => Ok(summary.revision),
+    /// All segments, open and closed, of which the instance should hold a copy.
+    pub async fn segments(&self, instance: InstanceId) -> Result<Vec<SegmentId>, RegisterError> {
+        match self.ask(Query::SegmentsOf(SegmentsQuery { instance })).await? {
+            Answer::SegmentsOf(answer) => Ok(answer.segments),
             _ => Err(RegisterError::Protocol),
         }
     }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use esker_bookie_core::bookie::{FileUse, Refused};
-use esker_bookie_core::journal::gc::{
-    GcDecision, GcFacts, GcPolicy, SegmentFact, SegmentGc, plan_files,
-};
+use esker_bookie_core::journal::gc::{GcDecision, GcFacts, GcPolicy, SegmentFact, SegmentGc};
 use esker_bookie_core::journal::space::SpaceLevel;
 use esker_metadata_client::ReadError;
 use esker_metadata_core::gc::Verdict;
@@ -22,9 +20,6 @@ use crate::disk::JournalFiles;
 const QUERY_MAX: usize = 10_000;
 /// Passes between two ends of a file that was not a quarter full, when only space is to be gained by it.
 const PASSES_PER_ROLL: u32 = 6;
-
-/// Files with little in them before any of them is copied forward.
-const LIGHT_FILES_MIN: usize = 3;
 
 /// What a pass remembers for the next.
 struct Memory {
@@ -55,29 +50,23 @@ impl Upkeep {
         self.forget_partitions().await?;
         let pressed = self.room.usage().level > SpaceLevel::All;
         let files = self.journal.look(|state| state.file_uses());
-        let plan = plan_files(&files, self.config.upkeep.gc_live_percent.into(), pressed);
-        if let Some(file) = plan.copy.filter(|_| self.worth_copying(&files)) {
+        let (percent_max, gain) = if pressed { (90, 1) } else { (self.config.upkeep.gc_live_percent.into(), 2) };
+        for file in light_files(&files, self.config.journal.file_bytes.0, percent_max, gain) {
             // Stopped or refused: the file simply stays.
-            let _ = self.copy_forward(file, &mut memory.pace).await;
+            if self.copy_forward(file, &mut memory.pace).await.is_err() {
+                break;
+            }
         }
         // A LiveSet frees files when it no longer names them, and it is written when a file begins. Ending a file early
         // wastes what is left of it, so that is done at once only when space is short.
         memory.since_roll += 1;
         let worth = self.journal.written_in_file() * 4 >= self.config.journal.file_bytes.0;
-        if plan.roll && (pressed || worth || memory.since_roll >= PASSES_PER_ROLL) {
+        let empty = self.journal.look(|state| state.file_uses().iter().any(|file| file.live == 0));
+        if empty && (pressed || worth || memory.since_roll >= PASSES_PER_ROLL) {
             memory.since_roll = 0;
             self.journal.change(|state| state.roll());
         }
         Ok(())
-    }
-
-    /// A file takes its room on the disk however little of it counts. Copying pays when what counts in several files
-    /// fits into clearly fewer; below that the same entries would go round and round.
-    fn worth_copying(&self, files: &[FileUse]) -> bool {
-        let file_bytes = self.config.journal.file_bytes.0;
-        let percent_max = u64::from(self.config.upkeep.gc_live_percent);
-        let light = files.iter().filter(|file| file.live > 0 && file.live * 100 <= file_bytes * percent_max);
-        light.count() >= LIGHT_FILES_MIN
     }
 
     async fn drop_segments(&self, memory: &mut Memory) -> Result<(), ReadError> {
@@ -203,10 +192,64 @@ impl Upkeep {
     }
 }
 
+/// The fewest files, emptiest first, whose copying frees at least `gain` more files than the copies fill; none if there
+/// are no such. Files of which more than `percent_max` counts stay.
+///
+/// A file takes its room on the disk however little of it counts, and a file that is ended early is a nearly empty one
+/// again: with a rule that looks at one file alone the same entries would go round and round.
+fn light_files(files: &[FileUse], file_bytes: u64, percent_max: u64, gain: u64) -> Vec<FileUse> {
+    let light = |file: &&FileUse| file.live > 0 && file.live.saturating_mul(100) <= file_bytes * percent_max;
+    let mut light: Vec<FileUse> = files.iter().filter(light).copied().collect();
+    light.sort_by_key(|file| (file.live, file.id.seq));
+    let mut live = 0;
+    for count in 1..=light.len() {
+        live += light[count - 1].live;
+        // Block heads and padding take a little beside the entries.
+        let filled = (live + live / 8).div_ceil(file_bytes);
+        if count as u64 >= filled + gain {
+            light.truncate(count);
+            return light;
+        }
+    }
+    Vec::new()
+}
+
 fn fact(verdict: Verdict) -> SegmentFact {
     match verdict {
         Verdict::Keep => SegmentFact::Needed,
         Verdict::Drop => SegmentFact::NotNamed,
         Verdict::Quarantine => SegmentFact::Absent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_bookie_core::journal::FileId;
+
+    use super::*;
+
+    fn files(live: &[u64]) -> Vec<FileUse> {
+        let file = |(seq, live): (usize, &u64)| FileUse {
+            id: FileId { seq: seq as u64, uuid: [0; 16] },
+            len: 1000,
+            live: *live,
+        };
+        live.iter().enumerate().map(file).collect()
+    }
+
+    fn picked(live: &[u64], percent_max: u64, gain: u64) -> Vec<u64> {
+        light_files(&files(live), 1000, percent_max, gain).iter().map(|file| file.live).collect()
+    }
+
+    const NONE: [u64; 0] = [];
+
+    #[test]
+    fn copying_must_gain_files() {
+        assert_eq!(picked(&[5, 0, 6, 900], 50, 2), NONE, "two light files make one: not worth it");
+        assert_eq!(picked(&[5, 0, 6, 900, 7], 50, 2), [5, 6, 7]);
+        assert_eq!(picked(&[5, 0, 6, 900], 90, 1), [5, 6], "when space is short it is");
+        assert_eq!(picked(&[400, 450, 500, 10], 50, 2), [10, 400, 450]);
+        assert_eq!(picked(&[900, 900], 90, 1), NONE);
+        assert_eq!(picked(&[], 90, 1), NONE);
     }
 }

@@ -81,6 +81,7 @@ impl Upkeep {
             let local = self.local_entries(&files, segment, at, end, chain).await;
             if let Some(last) = local.last() {
                 (at, chain) = (last.header.entry + 1, last.header.chain);
+                last_seq = self.rewrite_doubtful(segment, &local)?.unwrap_or(last_seq);
                 let bytes = local.iter().map(|entry| entry.bytes.len() as u64).sum();
                 self.sleep(pace.after(bytes)).await?;
                 continue;
@@ -105,6 +106,19 @@ impl Upkeep {
         let seq = self.journal.change(|state| state.clear_limbo(segment, end))?;
         self.durable(seq).await?;
         Ok(fetched)
+    }
+
+    /// Entries that could not be read once and verify now (a passing fault of the disk) are written again: only a fresh
+    /// copy takes the mark of damage off them.
+    fn rewrite_doubtful(&self, segment: SegmentId, entries: &[Entry]) -> Result<Option<u64>, Refused> {
+        self.journal.change(|state| {
+            let damaged = state.damaged(segment);
+            let mut seq = None;
+            for entry in entries.iter().filter(|entry| damaged.binary_search(&entry.header.entry).is_ok()) {
+                seq = Some(state.repair(segment, entry.header.entry, entry.crc(), entry.bytes.clone())?);
+            }
+            Ok(seq)
+        })
     }
 
     /// Local entries from `at` that verify and follow each other. None: the entry must be fetched.

@@ -40,8 +40,7 @@ impl Upkeep {
     /// Verifies every block of a file; where one is not as it was written, every entry that counts in the file.
     async fn scrub_file(&self, file: FileUse) -> Result<(), Stopping> {
         let (files, ids) = (self.verifying_files(), self.ids);
-        let (storage, limits) =
-            (files.clone(), ScanLimits { valid_len: Some(file.len), ..ScanLimits::default() });
+        let (storage, limits) = (files.clone(), ScanLimits { valid_len: Some(file.len), ..ScanLimits::default() });
         let scan = tokio::task::spawn_blocking(move || {
             let len = std::fs::metadata(storage.path(file.id)).map_or(0, |meta| meta.len());
             scan_file(&storage, ids, file.id, len, &limits)
