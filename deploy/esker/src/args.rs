@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::{From, starting_point};
+
 #[derive(Parser)]
 #[command(
     name = "esker",
@@ -326,8 +328,8 @@ pub struct Consume {
     #[arg(long)]
     pub partition: Option<u32>,
     /// earliest, latest, offset:N, time:RFC3339 or time:-2h
-    #[arg(long, default_value = "latest")]
-    pub from: String,
+    #[arg(long, default_value = "latest", value_parser = starting_point)]
+    pub from: From,
     /// Stop at the high watermark seen at start
     #[arg(long)]
     pub to_end: bool,

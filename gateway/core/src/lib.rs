@@ -1,4 +1,3 @@
 //! esker-gateway-core
-pub mod packing;
 pub mod partition;
 pub mod producers;

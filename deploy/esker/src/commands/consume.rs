@@ -1,7 +1,6 @@
 //! `esker consume`: records to stdout. With several partitions, each is in order and they are interleaved.
 
 use std::io::{IsTerminal, Write};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use esker_client::{Client, Fetched, ReadError, Reader, ReaderConfig, Start};
@@ -18,7 +17,7 @@ use crate::args::{Consume, Format};
 const AHEAD: usize = 8;
 
 pub async fn run(args: Consume) -> Result<()> {
-    let start = match parse::from(&args.from, SystemTime::now())? {
+    let start = match args.from {
         parse::From::Earliest => Start::Earliest,
         parse::From::Latest => Start::Latest,
         parse::From::Offset(offset) => Start::Offset(offset),

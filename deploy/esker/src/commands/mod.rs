@@ -13,3 +13,5 @@ pub mod segment;
 mod table;
 pub mod tls;
 pub mod topic;
+
+pub use parse::{From, starting_point};

@@ -45,6 +45,11 @@ pub fn from(text: &str, now: SystemTime) -> Result<From> {
     }
 }
 
+/// [`from`] as of now, for the command line.
+pub fn starting_point(text: &str) -> Result<From> {
+    from(text, SystemTime::now())
+}
+
 fn since_epoch(moment: SystemTime) -> i64 {
     moment.duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

@@ -78,6 +78,8 @@ async fn a_full_disk_refuses_and_loses_nothing() {
         "bookie.disk.reserve=4MiB",
         "--set",
         "bookie.journal.file-bytes=8MiB",
+        "--set",
+        "bookie.journal.group-bytes=1MiB",
     ];
     let mut broker = Standalone::start(&settings).await;
     broker.ok(&["topic", "create", "t"]);
