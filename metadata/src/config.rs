@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_faults_name_their_key() {
         assert_eq!(Config::default().validate(), Ok(()));
-        let faults: [(&str, fn(&mut Config)); 6] = [
+        type Fault = (&'static str, fn(&mut Config));
+        let faults: [Fault; 6] = [
             ("node-name", |c| c.node_name.clear()),
             ("listen", |c| c.listen = "nowhere".to_owned()),
             ("leader-lease", |c| c.leader_lease = Interval::millis(300)),

@@ -189,8 +189,8 @@ impl Controller {
                     due = Due { assign: true, level: true };
                 }
             }
-            let news = self.look(seen);
-            seen = *revisions.borrow_and_update();
+            let (news, upto) = self.look(seen, *revisions.borrow_and_update());
+            seen = upto;
             due = Due { assign: due.assign || news.assign, level: due.level || news.level };
             if news.assign {
                 self.follow();
@@ -198,9 +198,11 @@ impl Controller {
         }
     }
 
-    /// What the changes after `seen` call for. A gap calls for everything.
-    fn look(&self, seen: u64) -> Due {
-        let Some(deltas) = self.applied.news.after(seen, usize::MAX) else { return Due { assign: true, level: true } };
+    /// What the changes after `seen` call for, and the last of them. A gap calls for everything.
+    fn look(&self, seen: u64, newest: u64) -> (Due, u64) {
+        let Some(deltas) = self.applied.news.after(seen, usize::MAX) else {
+            return (Due { assign: true, level: true }, newest);
+        };
         let mut due = Due::default();
         self.applied.read(|state| {
             for change in deltas.iter().flat_map(|delta| &delta.changes) {
@@ -214,7 +216,7 @@ impl Controller {
                 }
             }
         });
-        due
+        (due, deltas.last().map_or(seen, |delta| delta.revision))
     }
 
     fn follow(&self) {
@@ -222,7 +224,7 @@ impl Controller {
         let live = self.applied.read(|state| {
             let mut sessions = self.lease.sessions.lock();
             sessions.follow(now, state.sessions().map(|session| session.id));
-            sessions.len()
+            sessions.count()
         });
         self.metrics.sessions(live);
     }
@@ -385,7 +387,7 @@ impl Renewals {
     /// The sessions that have no connection any more.
     pub fn closed(&mut self, connection: u64) -> BTreeSet<SessionId> {
         let silent = self.by_connection.remove(&connection).unwrap_or_default();
-        silent.iter().for_each(|session| drop(self.by_session.remove(session)));
+        self.by_session.retain(|session, _| !silent.contains(session));
         silent
     }
 

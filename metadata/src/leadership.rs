@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_net::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,17 +17,27 @@ const RETRY: Duration = Duration::from_millis(20);
 pub struct Leadership {
     me: NodeId,
     raft: Raft,
+    lease: Duration,
     established: Arc<watch::Sender<Option<u64>>>,
 }
 
 impl Leadership {
-    pub fn new(me: NodeId, raft: Raft) -> Self {
-        Self { me, raft, established: Arc::new(watch::Sender::new(None)) }
+    pub fn new(me: NodeId, raft: Raft, lease: Duration) -> Self {
+        Self { me, raft, lease, established: Arc::new(watch::Sender::new(None)) }
     }
 
     /// True if raft takes this node for the leader. A restarted or cut-off leader may be wrong about it.
     pub fn leads(&self) -> bool {
         self.raft.metrics().borrow().current_leader == Some(self.me)
+    }
+
+    /// False while no majority of voters has answered for two leases: whatever is proposed now may hang for long.
+    pub fn has_quorum(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let alone = metrics.membership_config.voter_ids().take(2).count() == 1;
+        let silent = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+        alone || silent.is_none_or(|silent| silent < self.lease * 2)
     }
 
     /// The term in which a quorum has confirmed this leader and everything committed before is applied; none
@@ -50,6 +61,8 @@ impl Leadership {
     /// Keeps `established` true to its word.
     pub async fn run(self, cancel: CancellationToken) {
         let mut metrics = self.raft.metrics();
+        // The confirmation that is under way, and its term. It outlives all news but a change of the term.
+        let mut confirming: Option<(u64, BoxFuture<'_, ()>)> = None;
         loop {
             let leading = {
                 let now = metrics.borrow_and_update();
@@ -59,27 +72,40 @@ impl Leadership {
                 // A new term, or none: what was established is over.
                 self.established.send_if_modified(|now| now.take().is_some());
             }
-            let confirm = async {
-                match leading {
-                    Some(term) if self.established.borrow().is_none() => {
-                        while self.raft.ensure_linearizable().await.is_err() {
-                            tokio::time::sleep(RETRY).await;
-                        }
-                        term
+            match leading {
+                Some(term) if !self.is_established() => {
+                    if confirming.as_ref().is_none_or(|(under_way, _)| *under_way != term) {
+                        confirming = Some((term, Box::pin(self.confirm())));
                     }
-                    _ => std::future::pending().await,
+                }
+                _ => confirming = None,
+            }
+            let confirmed = async {
+                match &mut confirming {
+                    Some((term, confirm)) => {
+                        confirm.await;
+                        *term
+                    }
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
                 changed = metrics.changed() => if changed.is_err() { break },
-                term = confirm => {
+                term = confirmed => {
                     tracing::info!(term, "this node leads the metadata quorum");
                     self.established.send_replace(Some(term));
                 }
             }
         }
         self.established.send_replace(None);
+    }
+
+    /// Completes when a quorum has confirmed this leader and all that was committed before is applied.
+    async fn confirm(&self) {
+        while self.raft.ensure_linearizable().await.is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
     }
 }

@@ -32,6 +32,9 @@ pub enum ProposeFault {
     /// Surely not applied: ask the leader, if one is known.
     #[error("this node does not lead the metadata quorum")]
     NotLeader,
+    /// Surely not applied: this node leads, but no majority answers.
+    #[error("no quorum of metadata nodes answers")]
+    NoQuorum,
     /// Surely not applied.
     #[error("too many proposals wait for the metadata quorum")]
     Overloaded,
@@ -151,15 +154,18 @@ fn entries(batch: Vec<Proposal>) -> Vec<Encoded> {
     out
 }
 
+#[allow(clippy::manual_async_fn)]
 fn write(raft: Raft, leadership: Leadership, metrics: Arc<Metrics>, entry: Encoded) -> impl Future<Output = ()> {
     async move {
         let began = Instant::now();
         let commands = entry.waiting.iter().map(|(n, _)| n).sum();
-        let outcome = if leadership.leads() {
-            tokio::time::timeout(PATIENCE, raft.client_write(Payload(entry.bytes))).await
-        } else {
+        if !leadership.leads() {
             return tell_all(entry.waiting, &ProposeFault::NotLeader);
-        };
+        }
+        if !leadership.has_quorum() {
+            return tell_all(entry.waiting, &ProposeFault::NoQuorum);
+        }
+        let outcome = tokio::time::timeout(PATIENCE, raft.client_write(Payload(entry.bytes))).await;
         let fault = match outcome {
             Ok(Ok(written)) => {
                 metrics.proposed(commands, began.elapsed());

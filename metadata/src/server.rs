@@ -1,13 +1,16 @@
 //! A running metadata node.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_net::{Address, Network, Pool, serve};
+use esker_metadata_core::State;
+use esker_net::{Address, BoxFuture, Network, Pool, serve};
 use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,6 +42,25 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// For a whole snapshot but its last piece: openraft's default is far too short for a slow network.
 const SNAPSHOT_PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where a node stands, for status pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub term: u64,
+    /// Id of the leader that this node knows.
+    pub leader: Option<u64>,
+    pub voters: BTreeSet<u64>,
+    /// Last entry applied.
+    pub applied: u64,
+    /// Last entry of the log, committed or not.
+    pub last: u64,
+    /// Last entry that the newest snapshot covers.
+    pub snapshot: Option<u64>,
+    /// Last entry that is gone from the log.
+    pub purged: Option<u64>,
+    /// How often another member's state differed. Anything but 0 is a bug.
+    pub hash_mismatches: u64,
+}
+
 /// What a server is given.
 pub struct Deps<'a> {
     /// Identity with role metadata. Its cluster is set here as soon as it is known; if it is set already, the data
@@ -67,7 +89,13 @@ pub struct Server {
 impl Server {
     /// Opens the data directory and the port. With `birth` it returns when the cluster is there; otherwise at once,
     /// and [`Server::ready`] tells the rest.
-    pub async fn start(config: Config, deps: Deps<'_>) -> Result<Self, StartError> {
+    ///
+    /// Boxed, so that whoever starts a server need not compile all of raft again.
+    pub fn start(config: Config, deps: Deps<'_>) -> BoxFuture<'_, Result<Self, StartError>> {
+        Box::pin(Self::start_unboxed(config, deps))
+    }
+
+    async fn start_unboxed(config: Config, deps: Deps<'_>) -> Result<Self, StartError> {
         config.validate().map_err(StartError::Config)?;
         let Deps { network, registry, cancel, birth } = deps;
         let metrics = Arc::new(Metrics::new(registry));
@@ -89,7 +117,7 @@ impl Server {
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
 
         let contact = Arc::new(Contact::default());
-        let leadership = Leadership::new(cookie.node, raft.clone());
+        let leadership = Leadership::new(cookie.node, raft.clone(), config.leader_lease.0);
         let (proposer, propose_task) = proposer(raft.clone(), leadership.clone(), metrics.clone());
         let (reads, reads_task) = reads(raft.clone(), metrics.clone());
         let (controller, lease) = Controller::new(
@@ -213,26 +241,45 @@ impl Server {
     }
 
     /// Follows [`Server::leads`]: the term that this node leads.
-    pub fn leading(&self) -> tokio::sync::watch::Receiver<Option<u64>> {
+    pub fn leading(&self) -> watch::Receiver<Option<u64>> {
         self.leadership.established()
     }
 
-    /// The state as this node has applied it.
-    pub fn applied(&self) -> &Arc<Applied> {
-        &self.applied
+    /// Looks at the state as this node has applied it. Keep `look` short: apply waits for it.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.applied.read(look)
     }
 
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// Follows the revision of that state.
+    pub fn revision(&self) -> watch::Receiver<u64> {
+        self.applied.news.revision()
     }
 
-    /// Raft's own view, for tests and tools.
-    pub fn raft(&self) -> &Raft {
-        &self.raft
+    pub fn status(&self) -> Status {
+        let now = self.raft.metrics().borrow().clone();
+        Status {
+            term: now.current_term,
+            leader: now.current_leader,
+            voters: now.membership_config.voter_ids().collect(),
+            applied: now.last_applied.map_or(0, |log_id| log_id.index),
+            last: now.last_log_index.unwrap_or(0),
+            snapshot: now.snapshot.map(|log_id| log_id.index),
+            purged: now.purged.map(|log_id| log_id.index),
+            hash_mismatches: self.metrics.hash_mismatches(),
+        }
+    }
+
+    /// Writes a snapshot soon, whatever the settings say. What it covers leaves the log, but for `entries-kept`.
+    pub fn write_snapshot(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { self.raft.trigger().snapshot().await.map_err(|error| error.to_string()) })
     }
 
     /// Completes with the reason when this node can't go on: the process must end.
-    pub async fn failed(&self) -> String {
+    pub fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.failed_unboxed())
+    }
+
+    async fn failed_unboxed(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
             if let Some(fault) = self.fault.lock().clone() {
@@ -250,7 +297,11 @@ impl Server {
     }
 
     /// Stops taking requests, then stops raft, then closes the log. Everything promised is on disk before anyway.
-    pub async fn stop(&self) {
+    pub fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.stop_unboxed())
+    }
+
+    async fn stop_unboxed(&self) {
         self.cancel.cancel();
         self.tasks.wait().await;
         if let Err(error) = self.raft.shutdown().await {
@@ -316,7 +367,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         install_snapshot_timeout: millis(SNAPSHOT_PIECE_TIMEOUT),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
         max_in_snapshot_log_to_keep: config.entries_kept,
-        purge_batch_size: 256,
+        purge_batch_size: 1,
         // A follower that is further behind than the entries kept needs a snapshot anyway.
         replication_lag_threshold: config.entries_kept.max(1),
         ..openraft::Config::default()

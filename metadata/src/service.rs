@@ -8,6 +8,7 @@ use esker_metadata_client::messages::{
     pack_answer, unpack,
 };
 use esker_metadata_core::wire::DecodeError;
+use esker_metadata_core::{CommandResult, Reply};
 use esker_net::{BoxFuture, ConnectionCtx, Service, refusal, unknown_opcode};
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Frame, Role, opcode::metadata as opcode};
@@ -70,7 +71,7 @@ impl Door {
             return Err(ErrorInfo::new(ErrorCode::NotAuthorized, text));
         }
         match frame.opcode {
-            opcode::PROPOSE => self.propose(frame).await.map(Some),
+            opcode::PROPOSE => self.propose(ctx, frame).await.map(Some),
             opcode::READ => self.read(frame).await.map(Some),
             opcode::WATCH => self.watch(ctx, frame).await,
             opcode::RENEW_SESSION => self.renew(ctx, frame).map(Some),
@@ -82,16 +83,33 @@ impl Door {
         }
     }
 
-    async fn propose(&self, frame: &Frame) -> Result<Frame, ErrorInfo> {
+    async fn propose(&self, ctx: &ConnectionCtx, frame: &Frame) -> Result<Frame, ErrorInfo> {
         let request: ProposeRequest = unpack(frame).map_err(|error| malformed(&error))?;
         match self.admin.proposer.propose(request.commands).await {
-            Ok(done) => Ok(pack_answer(frame, &ProposeAnswer { revision: done.revision, results: done.results })),
+            Ok(done) => {
+                self.note_sessions(&done.results, ctx.id);
+                Ok(pack_answer(frame, &ProposeAnswer { revision: done.revision, results: done.results }))
+            }
             Err(fault) => Err(match fault {
                 ProposeFault::NotLeader => not_leader(&self.admin.leadership),
+                ProposeFault::NoQuorum => ErrorInfo::new(ErrorCode::MetadataUnavailable, fault.to_string()),
                 ProposeFault::Overloaded => ErrorInfo::new(ErrorCode::Overloaded, fault.to_string()),
                 ProposeFault::TooLarge { .. } => ErrorInfo::new(ErrorCode::InvalidRequest, fault.to_string()),
                 ProposeFault::Unknown(_) => ErrorInfo::new(ErrorCode::TimedOutUnknown, fault.to_string()),
             }),
+        }
+    }
+
+    /// A process that dies before its first renewal is found as quickly as any other.
+    fn note_sessions(&self, results: &[CommandResult], connection: u64) {
+        for result in results {
+            let session = match result {
+                Ok(Reply::Gateway(reply)) => reply.session,
+                Ok(Reply::Bookie(reply)) => reply.session,
+                Ok(Reply::Session(reply)) => reply.session,
+                _ => continue,
+            };
+            self.renewals.lock().renewed(session, connection);
         }
     }
 

@@ -32,12 +32,9 @@ impl Sessions {
         self.ttl
     }
 
-    pub fn len(&self) -> usize {
+    /// Live ones.
+    pub fn count(&self) -> usize {
         self.until.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.until.is_empty()
     }
 
     /// This node leads from now on: all get a full time to live.
@@ -125,7 +122,7 @@ mod tests {
         assert_eq!(table.expired(at(2_000)), [SessionId(1)]);
         assert_eq!(table.expired(at(3_500)), [SessionId(0), SessionId(1)]);
         table.follow(at(3_500), []);
-        assert!(table.is_empty() && table.expired(at(9_999)).is_empty());
+        assert!(table.count() == 0 && table.expired(at(9_999)).is_empty());
     }
 
     #[test]

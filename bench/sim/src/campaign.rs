@@ -68,7 +68,7 @@ pub fn campaign(first: u64, count: u64, threads: usize) -> Outcome {
             let plan = Plan::from_seed(seed);
             let report = run::<AllRules>(&plan, false);
             outcome.take(seed, &report);
-            if seed % 100 == 0 {
+            if seed.is_multiple_of(100) {
                 outcome.repeated += 1;
                 if run::<AllRules>(&plan, false).trace_hash != report.trace_hash {
                     outcome.fail(seed, "two runs of the same seed differ".into());

@@ -156,7 +156,7 @@ const QUORUMS: [(u8, u8); 6] = [(1, 1), (2, 2), (3, 2), (3, 3), (4, 3), (5, 3)];
 
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
-        let mut rng = Rng::new(seed ^ 0x5eed_0f_e5_4e_12);
+        let mut rng = Rng::new(seed ^ 0x5eed_0fe5_4e12);
         // Most seeds run the default quorum of production; the others share the rest.
         let (write, ack) = if rng.chance(450) { (3, 2) } else { *rng.pick(&QUORUMS) };
         let spare = rng.range(0, 2) as usize;

@@ -1,3 +1,5 @@
-//! esker-gateway-core
+//! A partition's life at one gateway as a pure state machine: ownership, recovery, offsets, packing of batches into
+//! entries, rolls and handovers, retention, and the memory of idempotent producers.
+
 pub mod partition;
 pub mod producers;

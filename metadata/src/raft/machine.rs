@@ -8,7 +8,6 @@ use esker_types::AllRules;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
 use super::snapshot::{SnapshotDir, SnapshotFile};
 use super::{Entry, LogId, Outcome, SnapshotMeta, StorageError, StorageIOError, StoredMembership, TypeConfig};
@@ -30,8 +29,6 @@ pub struct Checkpoint {
 /// Read by everybody, moved by raft alone.
 pub struct Applied {
     tables: RwLock<Tables>,
-    /// Index of the last entry applied, 0 before any. Moves after the tables.
-    index: watch::Sender<u64>,
     pub news: News,
     metrics: Arc<Metrics>,
 }
@@ -52,10 +49,6 @@ impl Applied {
 
     pub fn last(&self) -> Option<LogId> {
         self.tables.read().last
-    }
-
-    pub fn index(&self) -> watch::Receiver<u64> {
-        self.index.subscribe()
     }
 
     /// The newest hash of this member.
@@ -103,8 +96,7 @@ impl Machine {
             }
         };
         let news = News::new(tables.state.revision());
-        let index = watch::Sender::new(tables.last.map_or(0, |last| last.index));
-        let applied = Arc::new(Applied { tables: RwLock::new(tables), index, news, metrics });
+        let applied = Arc::new(Applied { tables: RwLock::new(tables), news, metrics });
         Ok(Self { applied, dir, current: Arc::new(RwLock::new(current)), writing: Arc::default() })
     }
 
@@ -153,7 +145,6 @@ impl Machine {
         if let Some(delta) = delta {
             self.applied.news.push(delta);
         }
-        self.applied.index.send_replace(log_id.index);
         Ok(outcome)
     }
 
@@ -227,7 +218,6 @@ impl RaftStateMachine<TypeConfig> for Machine {
             tables.checkpoints.clear();
         }
         self.applied.news.reset(revision);
-        self.applied.index.send_replace(meta.last_log_id.map_or(0, |last| last.index));
         self.applied.metrics.snapshot_installed();
         tracing::info!(snapshot = meta.snapshot_id, revision, "metadata snapshot installed from the leader");
         Ok(())

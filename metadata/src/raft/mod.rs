@@ -1,5 +1,7 @@
 //! Everything that touches openraft. Nothing of it leaves this crate: its types, its encodings and its habits are
 //! this folder's business, so that another version of it can be put in here.
+// openraft's storage traits fix the error type, and it is large.
+#![allow(clippy::result_large_err)]
 
 pub mod codec;
 pub mod contact;
@@ -9,6 +11,8 @@ pub mod log_store;
 pub mod machine;
 pub mod rpc;
 pub mod snapshot;
+#[cfg(test)]
+mod suite;
 pub mod transport;
 
 use std::fmt;

@@ -1,0 +1,10 @@
+//! Metadata quorums in one process, over links inside the process and over TCP, and as real processes that are
+//! killed.
+
+mod cluster;
+mod controller;
+mod fixture;
+mod kills;
+mod members;
+mod single;
+mod store;
