@@ -8,7 +8,7 @@
 //!     └── Call ──> metadata <── proposer <──┘
 //! ```
 //! A partition belongs to one shard task, which drives its pure core (`esker-gateway-core`) and carries out its effects.
-//! Doors see a partition through a [`partition::Handle`]. The keeper holds the session in the metadata quorum and tells
+//! Doors see a partition through a `partition::Handle`. The keeper holds the session in the metadata quorum and tells
 //! shards which partitions are theirs. Safety lies in the cores, the bookies and metadata; what is here is plumbing
 //! with bounds.
 
