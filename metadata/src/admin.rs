@@ -153,7 +153,10 @@ impl Admin {
         if address == self.voter.address {
             return self.identity().await;
         }
-        match admin::ask(&self.pool, &parsed, AdminAsk::Identify(Identify {}), ASK).await {
+        // A pool of its own: the shared one may be backing off after dials to a process that has only now come back,
+        // and an operator's question is worth a dial at once.
+        let fresh = Pool::new(self.pool.network().clone());
+        match admin::ask(&fresh, &parsed, AdminAsk::Identify(Identify {}), ASK).await {
             Ok(AdminReply::Identity(identity)) => Ok(identity),
             Ok(_) => Err(ErrorInfo::new(ErrorCode::Internal, format!("{address} answers nonsense"))),
             Err(error) => Err(ErrorInfo::new(ErrorCode::UnknownNode, format!("{address}: {error}"))),
