@@ -19,6 +19,9 @@ pub struct Config {
     pub scan: PoolConfig,
     /// Folder for both pools' SSD tiers. Empty: memory only. What is in it may be deleted at any time.
     pub ssd_dir: PathBuf,
+    /// Memory for decoded manifest pages and footers. A page takes about 200 KiB and finds 1,000 segments, a footer
+    /// 60 bytes per MiB of log.
+    pub index_memory: ByteCount,
     /// How the SSD tier reads and writes files.
     pub io_engine: IoEngine,
 }
@@ -92,6 +95,7 @@ impl Default for Config {
             tail: PoolConfig::default(),
             scan: PoolConfig::scan(),
             ssd_dir: PathBuf::new(),
+            index_memory: ByteCount::mib(32),
             io_engine: IoEngine::default(),
         }
     }
@@ -170,6 +174,9 @@ impl Config {
     /// One line that names the key and what it should be.
     pub fn validate(&self) -> Result<(), String> {
         self.store.validate()?;
+        if self.index_memory < ByteCount::mib(1) {
+            return Err(format!("index-memory is {}: must be at least 1MiB", self.index_memory));
+        }
         let with_dir = !self.ssd_dir.as_os_str().is_empty();
         self.tail.validate("tail", with_dir)?;
         self.scan.validate("scan", with_dir)

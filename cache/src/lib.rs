@@ -5,8 +5,10 @@
 
 pub mod config;
 pub mod pools;
+pub mod reader;
 pub mod store;
 
 pub use config::{Config, IoEngine, PoolConfig, StoreConfig};
 pub use pools::{BlockKey, Pool, Pools};
+pub use reader::{For, Reader, Scan, Start};
 pub use store::{Class, Error, Kind, Listed, Location, Store, Upload};

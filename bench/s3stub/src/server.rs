@@ -232,7 +232,8 @@ impl Shared {
         let (query, key) = (&call.query, &key.replace("%3D", "="));
         let mut state = self.state.lock();
         let held = &mut state.bucket;
-        if bucket != self.name || (!held.exists && !(call.method == "PUT" && key.is_empty())) {
+        let creates = call.method == "PUT" && key.is_empty();
+        if bucket != self.name || !(held.exists || creates) {
             return answer::error(404, "NoSuchBucket");
         }
         match (call.method, key.is_empty()) {
