@@ -7,6 +7,8 @@ use esker_types::units::{ByteCount, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::offload::ObjectsConfig;
+
 /// A broker: its doors, its identity, and the memory it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -32,6 +34,8 @@ pub struct Config {
     pub session_ttl: Interval,
     /// Longest time that a graceful stop spends on handing partitions to other gateways.
     pub drain_timeout: Interval,
+    /// Old segments in a bucket.
+    pub objects: ObjectsConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +129,7 @@ impl Default for Config {
             read: ReadConfig::default(),
             session_ttl: Interval::secs(2),
             drain_timeout: Interval::secs(30),
+            objects: ObjectsConfig::default(),
         }
     }
 }
@@ -207,6 +212,7 @@ impl Config {
         within("read.ahead-bytes", self.read.ahead_bytes.0, self.read.push_bytes.0, 64 << 20)?;
         within("read.concurrency", self.read.concurrency.into(), 1, 1 << 16)?;
         within("read.timeout", millis(self.read.timeout), 10, 600_000)?;
+        self.objects.validate()?;
         within("session-ttl", millis(self.session_ttl), 500, 60_000)
     }
 }

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::keeper::Standing;
 use crate::metrics::Metrics;
+use crate::offload::Bucket;
 use crate::partition::{Handle, Handles};
 use crate::producer_ids::ProducerIds;
 use crate::shard::Shards;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub handles: Arc<Handles>,
     pub tail: Arc<TailCache>,
     pub bookies: BookieClient,
+    /// None: no bucket is configured.
+    pub bucket: Option<Bucket>,
     /// Links to other gateways.
     pub peers: Pool,
     pub authorizer: Arc<dyn Authorizer>,

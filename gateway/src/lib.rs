@@ -21,6 +21,7 @@ mod gateway;
 mod internal;
 mod keeper;
 mod metrics;
+pub mod offload;
 mod partition;
 mod producer_ids;
 mod proposer;

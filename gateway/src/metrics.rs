@@ -29,6 +29,13 @@ pub struct Metrics {
     pub move_seconds: Histogram,
     pub sessions_lost: Counter,
     pub alarms: Counter,
+    pub offloaded_bytes: Counter,
+    pub offload_failures: Counter,
+    pub offload_backlog_segments: Gauge,
+    pub offload_backlog_bytes: Gauge,
+    pub objects_deleted: Counter,
+    pub object_reads: Counter,
+    pub object_read_failures: Counter,
 }
 
 impl Metrics {
@@ -60,6 +67,13 @@ impl Metrics {
             move_seconds "move_seconds" "From the freeze of a partition until its new owner was ready";
             sessions_lost "sessions_lost" "Sessions that ended while this process lived";
             alarms "alarms" "Partitions that asked for an operator";
+            offloaded_bytes "offloaded_bytes" "Bytes of objects written to the bucket";
+            offload_failures "offload_failures" "Steps of the object tier that failed and are tried again";
+            offload_backlog_segments "offload_backlog_segments" "Closed segments that are not in the bucket yet";
+            offload_backlog_bytes "offload_backlog_bytes" "Bytes of closed segments that are not in the bucket yet";
+            objects_deleted "objects_deleted" "Objects and pages deleted from the bucket";
+            object_reads "object_reads" "Blocks of objects read for clients";
+            object_read_failures "object_read_failures" "Blocks of objects that could not be read";
         }
         metrics
     }
@@ -88,6 +102,13 @@ impl Metrics {
             move_seconds: Histogram::new(exponential_buckets(500e-6, 2.0, 16)),
             sessions_lost: Counter::default(),
             alarms: Counter::default(),
+            offloaded_bytes: Counter::default(),
+            offload_failures: Counter::default(),
+            offload_backlog_segments: Gauge::default(),
+            offload_backlog_bytes: Gauge::default(),
+            objects_deleted: Counter::default(),
+            object_reads: Counter::default(),
+            object_read_failures: Counter::default(),
         }
     }
 }

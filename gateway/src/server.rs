@@ -23,6 +23,7 @@ use crate::gateway::Gateway;
 use crate::internal::Internal;
 use crate::keeper::{self, Keeper, RegisterError, Standing};
 use crate::metrics::Metrics;
+use crate::offload::{self, Bucket};
 use crate::partition::Handles;
 use crate::producer_ids::ProducerIds;
 use crate::proposer::{self, Proposer};
@@ -51,6 +52,8 @@ pub enum StartError {
     NoMetadata { seconds: u64 },
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error("objects.url: {0}")]
+    Objects(#[from] esker_cache::Error),
     #[error("internal.listen: {0}")]
     Listen(#[from] ListenError),
     #[error("internal.listen is not an address: {0}")]
@@ -111,16 +114,16 @@ impl Server {
         };
         let waited = tokio::time::timeout(METADATA_WAIT, cluster_known).await;
         waited.map_err(|_| StartError::NoMetadata { seconds: METADATA_WAIT.as_secs() })?;
-        if let Some(cluster) = view.read(|state| state.cluster().map(|cluster| cluster.id)) {
-            network.set_cluster(cluster);
-        }
+        let cluster = view.read(|state| state.cluster().map(|cluster| cluster.id)).unwrap_or_default();
+        network.set_cluster(cluster);
+        let bucket = Bucket::open(&config.objects, cluster, registry).await?;
         let endpoint = door::open(&config.quic)?;
         let listener = network.listen(&config.internal.listen.parse()?).await?;
         let quic = endpoint.local_addr().map_err(|source| {
             StartError::Endpoint(EndpointError::Bind { address: config.quic.listen.clone(), source })
         })?;
         let addresses = Addresses { quic, internal: listener.local_address().clone() };
-        let parts = Parts::assemble(config, &network, store, view, registry, &cancel, authorizer);
+        let parts = Parts::assemble(config, &network, store, view, bucket, registry, &cancel, authorizer);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
             parts.gateway.boot,
@@ -194,11 +197,13 @@ struct Parts {
 }
 
 impl Parts {
+    #[expect(clippy::too_many_arguments, reason = "wiring, called in one place")]
     fn assemble(
         config: Config,
         network: &Network,
         store: Arc<dyn MetadataStore>,
         view: View,
+        bucket: Option<Bucket>,
         registry: &mut Registry,
         cancel: &CancellationToken,
         authorizer: Arc<dyn Authorizer>,
@@ -256,6 +261,7 @@ impl Parts {
             handles,
             tail,
             bookies,
+            bucket,
             peers,
             authorizer,
             metrics,
@@ -295,6 +301,9 @@ impl Parts {
             cancel: keeping,
         };
         tasks.spawn(keeper.run(id, session));
+        if let Some(bucket) = gateway.bucket.clone() {
+            tasks.spawn(offload::run(gateway, bucket, tasks.clone(), cancel));
+        }
     }
 }
 

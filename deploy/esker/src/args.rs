@@ -72,6 +72,10 @@ pub struct Standalone {
     /// Address for health and metrics
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub http: String,
+    /// Where closed segments go: file:///dir, s3://bucket/prefix, gs://, az://; "none": they stay in the journals
+    /// [default: the folder objects/ below --data]
+    #[arg(long, value_name = "URL")]
+    pub object_store: Option<String>,
     /// Override a setting, for example bookie.journal.group-bytes=1MiB
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,

@@ -69,6 +69,7 @@ fn of_partition(gateway: &Gateway, state: &State, record: &PartitionRecord, inde
 }
 
 fn closed(state: &State, segment: &ClosedSegment, index: u32) -> SegmentInfo {
+    let kept = state.partition(segment.segment.partition).is_none_or(|p| segment.segment.n >= p.copies_from);
     SegmentInfo {
         partition: index,
         n: segment.segment.n,
@@ -77,8 +78,8 @@ fn closed(state: &State, segment: &ClosedSegment, index: u32) -> SegmentInfo {
         base_offset: segment.base_offset,
         end_offset: segment.end_offset,
         bytes: segment.bytes,
-        bookies: names(state, &segment.holders),
-        in_objects: false,
+        bookies: if kept { names(state, &segment.holders) } else { Vec::new() },
+        in_objects: segment.object.is_some(),
         write_quorum: segment.quorum.write.into(),
         ack_quorum: segment.quorum.ack.into(),
         first_ts_ms: segment.first_ts,

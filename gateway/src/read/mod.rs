@@ -1,5 +1,7 @@
-//! Reading acked records of partitions that this gateway owns: from the tail cache, else from bookies.
+//! Reading acked records of partitions that this gateway owns: from the tail cache, else from bookies, else from the
+//! bucket.
 
+mod bucket;
 mod cold;
 mod position;
 

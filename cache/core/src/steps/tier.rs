@@ -20,6 +20,12 @@ pub struct Policy {
     pub fold_age_ms: i64,
     /// How long bookies keep a segment that is safe in the bucket, ms after it was closed. None: for ever.
     pub local_retention_ms: Option<i64>,
+    /// Age at which records go, ms. None: never.
+    pub retention_ms: Option<i64>,
+    /// Bytes of a partition that are kept. None: all.
+    pub retention_bytes: Option<u64>,
+    /// Least time between two looks of retention into the manifest, ms.
+    pub retain_every_ms: i64,
     /// How long a replaced page or retired object is kept for those who read it, ms. Longer than the longest read.
     pub grave_ms: i64,
     /// Least time between two looks into the graveyard, ms.
@@ -39,6 +45,9 @@ pub enum Step {
     Fold { old: Option<RootPlace>, edit: Edit },
     /// Read an object once more before its copies go.
     VerifyAgain { facts: SegmentFacts, place: ObjectPlace },
+    /// Raise the log start over segments of this root whose records are all older than `before`, ms, or that exceed
+    /// `keep_bytes`.
+    Retain { root: RootPlace, before: Option<i64>, keep_bytes: Option<u64> },
     /// Delete what graves of this root from `before` or earlier hold.
     Empty { root: RootPlace, before: WallMs },
 }
@@ -46,14 +55,23 @@ pub enum Step {
 /// How a step went. What is not told failed, or nobody knows: it is tried again.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Written { n: u64, place: ObjectPlace },
-    Verified { n: u64 },
+    Written {
+        n: u64,
+        place: ObjectPlace,
+    },
+    Verified {
+        n: u64,
+    },
     /// The object is not there, or not what it should be: it is given up, and written anew under another name.
-    Bad { n: u64 },
+    Bad {
+        n: u64,
+    },
     /// A command was refused for good.
     Rejected,
     PagesWritten(SetRoot),
-    VerifiedAgain { n: u64 },
+    VerifiedAgain {
+        n: u64,
+    },
     Emptied(Vec<Grave>),
 }
 
@@ -72,6 +90,7 @@ pub struct Tier<R> {
     /// Graves that are empty now; the next version leaves them out.
     emptied: Vec<Grave>,
     emptied_at: Option<WallMs>,
+    retained_at: Option<WallMs>,
     rules: PhantomData<R>,
 }
 
@@ -93,6 +112,7 @@ impl<R: Rules> Tier<R> {
             retired_to: 0,
             emptied: Vec::new(),
             emptied_at: None,
+            retained_at: None,
             rules: PhantomData,
         }
     }
@@ -125,6 +145,7 @@ impl<R: Rules> Tier<R> {
         self.unfinished(info)
             .or_else(|| self.fold(wall, info, policy))
             .or_else(|| self.drop_copies(wall, info, policy))
+            .or_else(|| self.retain(wall, info, policy))
             .or_else(|| self.write(info, policy))
             .or_else(|| self.empty(wall, info, policy))
     }
@@ -226,6 +247,19 @@ impl<R: Rules> Tier<R> {
         }
         let command = DropBookieCopies { partition: record.id, epoch: self.epoch, upto_n };
         (upto_n > record.copies_from).then(|| Step::Propose(command.into()))
+    }
+
+    /// What is in the manifest; the owner looks after the segments that metadata still lists.
+    fn retain(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        let root = info.record.root.as_ref().filter(|root| root.segments > 0)?;
+        let bounded = policy.retention_ms.is_some() || policy.retention_bytes.is_some();
+        let waits = self.retained_at.is_some_and(|at| wall.0.saturating_sub(at.0) < policy.retain_every_ms);
+        if !bounded || waits {
+            return None;
+        }
+        self.retained_at = Some(wall);
+        let before = policy.retention_ms.map(|ms| wall.0.saturating_sub(ms));
+        Some(Step::Retain { root: root.clone(), before, keep_bytes: policy.retention_bytes })
     }
 
     fn write(&self, info: &PartitionInfo, policy: &Policy) -> Option<Step> {

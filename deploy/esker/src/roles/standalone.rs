@@ -195,9 +195,23 @@ async fn start_gateway(
     (config.quic.listen, config.quic.cert, config.quic.key) =
         (args.quic.clone(), tls.join("gateway.pem"), tls.join("gateway.key"));
     (config.internal.listen, config.internal.advertised) = (GATEWAY_LINK.to_owned(), String::new());
+    config.objects.url = match args.object_store.as_deref() {
+        Some("none") => String::new(),
+        Some(url) => url.to_owned(),
+        None if config.objects.url.is_empty() => own_folder(&args.data)?,
+        None => config.objects.url,
+    };
     let network = inside.network(Role::Gateway, &config.node_name);
     let store = inside.store(&network)?;
     let view = View::follow(store.as_ref(), cancel.child_token());
     let deps = esker_gateway::Deps { network, store, view, registry, cancel: cancel.child_token() };
     Ok(Gateway::start(config, deps).await?)
+}
+
+/// `DATA/objects` as a URL.
+fn own_folder(data: &Path) -> Result<String> {
+    let folder = data.join("objects");
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't create {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("can't find {}", folder.display()))?;
+    Ok(format!("file://{}", folder.display()))
 }

@@ -1,5 +1,6 @@
 //! What a reader may ask of a partition here, and where to find it (I6, R17).
 
+use esker_metadata_core::{ObjectPlace, RootPlace};
 use esker_types::{EntryId, Epoch, ErrorCode, Member, Offset, Rules, SegmentId};
 
 use super::active::Tail;
@@ -20,6 +21,8 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Segment(Place),
+    /// In the bucket; the manifest says where.
+    Folded(RootPlace),
     /// At the high watermark: wait for the next record.
     End,
     /// Lost for good; records go on at `to`.
@@ -33,8 +36,10 @@ pub enum Location {
 pub struct Place {
     pub segment: SegmentId,
     pub seg_epoch: Epoch,
-    /// Bookies to ask.
+    /// Bookies to ask. Empty: they may have dropped their copies.
     pub copies: Vec<Member>,
+    /// The same entries in the bucket.
+    pub object: Option<ObjectPlace>,
     pub base_offset: Offset,
     /// Exclusive; what of the segment may be served now.
     pub end_offset: Offset,
@@ -84,13 +89,20 @@ impl<R: Rules> Partition<R> {
             return Ok(Location::Segment(Place {
                 segment: closed.segment,
                 seg_epoch: closed.seg_epoch,
-                copies: closed.holders.clone(),
+                copies: match closed.segment.n < info.record.copies_from {
+                    true => Vec::new(),
+                    false => closed.holders.clone(),
+                },
+                object: closed.object.clone(),
                 base_offset: closed.base_offset,
                 end_offset: closed.end_offset,
                 entries: closed.last + 1,
                 from_entry: 0,
                 open: false,
             }));
+        }
+        if let Some(root) = info.record.root.as_ref().filter(|root| offset < root.end_offset) {
+            return Ok(Location::Folded(root.clone()));
         }
         self.locate_open(offset).ok_or_else(|| Refusal {
             code: ErrorCode::OffsetNotAvailable,
@@ -111,6 +123,7 @@ impl<R: Rules> Partition<R> {
             segment: spec.segment,
             seg_epoch: spec.seg_epoch,
             copies: spec.members.clone(),
+            object: None,
             base_offset: spec.base_offset,
             end_offset: writing.owner.acked_end(),
             entries: writing.owner.lac(),

@@ -141,25 +141,20 @@ fn make(state: &State, d: Dice) -> Command {
                 ObjectPlace { key, position: 60, len: 9, footer_position: 69, footer_len: 9, footer_crc: 1, size: 99 };
             OffloadCommit { partition: at, epoch, n: segment.n, digest, end_offset, place }.into()
         }
-        32 if d.c.is_multiple_of(4) => {
-            Pin { partition: at, id: u64::from(d.b % 3), root_ver: p.root_ver(), ttl_ms: 1 + u32::from(d.c) }.into()
+        32 if d.c.is_multiple_of(4) => Pin {
+            partition: at,
+            id: u64::from(d.b % 3),
+            root_ver: p.root_ver() + u64::from(d.b.is_multiple_of(4)),
+            ttl_ms: 1 + u32::from(d.c),
         }
+        .into(),
         32 if d.c % 4 == 1 => Unpin { partition: at, id: u64::from(d.b % 3) }.into(),
         32 => {
             let ver = p.root_ver() + u64::from(!d.c.is_multiple_of(9));
             let key = PageKey { incarnation: 0, partition: at, epoch, seq: u64::from(d.c) };
             let folded_to = p.folded_to() + u64::from(d.b % 4);
-            let root = RootPlace {
-                key,
-                ver,
-                len: 1,
-                crc: 1,
-                folded_to,
-                segments: 1,
-                bytes: 1,
-                base_offset: 0,
-                end_offset: 1,
-            };
+            let root =
+                RootPlace { key, ver, len: 1, crc: 1, folded_to, segments: 1, bytes: 1, base_offset: 0, end_offset: 1 };
             let log_start = d.c.is_multiple_of(6).then_some(p.log_start + i64::from(d.b % 3));
             SetRoot { partition: at, epoch, expect_ver: p.root_ver(), root, log_start }.into()
         }
@@ -296,8 +291,19 @@ fn the_generator_reaches_what_it_must() {
         let applied = w.state.apply::<AllRules>(w.wall, std::slice::from_ref(&command));
         *seen.entry((command.name(), applied.results[0].is_ok())).or_default() += 1;
     }
-    for name in ["assign", "open", "roll", "handover", "force-close", "put-intent", "drop-bookie-copies", "delete-done", "offload-commit", "set-root", "pin"]
-    {
+    for name in [
+        "assign",
+        "open",
+        "roll",
+        "handover",
+        "force-close",
+        "put-intent",
+        "drop-bookie-copies",
+        "delete-done",
+        "offload-commit",
+        "set-root",
+        "pin",
+    ] {
         for accepted in [true, false] {
             let count = seen.get(&(name, accepted)).copied().unwrap_or(0);
             assert!(count >= 20, "{name} accepted={accepted}: {count} of {seen:?}");
