@@ -1,6 +1,7 @@
 //! Carrying out what partition cores ask for. Everything here returns at once; answers come back as messages.
 
-use esker_bookie_client::{ReadFailure, ReadRange, placement};
+use esker_bookie_client::placement::{self, Standing};
+use esker_bookie_client::{ReadFailure, ReadRange};
 use esker_gateway_core::partition::{
     Completed, Effect, EntriesRead, Event, MemberChoice, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
 };
@@ -157,7 +158,11 @@ impl Shard {
                 member: bookie.member(),
                 zone: bookie.zone.clone(),
                 load: 0,
-                penalised: penalties.is_penalised(now, bookie.id) || bookies.is_down(bookie.id),
+                standing: match bookies.is_down(bookie.id) {
+                    true => Standing::Down,
+                    false if penalties.is_penalised(now, bookie.id) => Standing::Penalised,
+                    false => Standing::Good,
+                },
             };
             let read_only = state.bookies().filter(|bookie| bookie.state == BookieState::ReadOnly).count();
             (taking.map(candidate).collect::<Vec<_>>(), read_only)
