@@ -29,7 +29,7 @@ impl Group {
             return Err(ErrorCode::GroupNotEmpty);
         }
         let one = |(topic, partition): &(String, i32)| {
-            if self.subscribes(cx, topic) {
+            if self.subscribes(topic) {
                 return Err(ErrorCode::GroupSubscribed);
             }
             // One that is not there is gone already.

@@ -49,7 +49,9 @@ pub struct Classic {
     /// There is a value in the log.
     pub stored: bool,
     /// Encoded size when last stored.
-    pub bytes: usize,
+    stored_bytes: usize,
+    /// What members and ids that were given out take in memory.
+    live_bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +107,8 @@ impl Member {
     }
 
     fn bytes(&self) -> usize {
-        protocol_bytes(&self.protocols)
+        let texts = self.id.len() + self.client_id.len() + self.instance.as_ref().map_or(0, String::len);
+        texts + protocol_bytes(&self.protocols)
     }
 }
 
@@ -128,7 +131,8 @@ impl Classic {
             pending: BTreeMap::new(),
             dirty: false,
             stored: false,
-            bytes: 0,
+            stored_bytes: 0,
+            live_bytes: 0,
         }
     }
 
@@ -141,6 +145,10 @@ impl Classic {
         }
     }
 
+    pub fn bytes(&self) -> usize {
+        self.stored_bytes + self.live_bytes
+    }
+
     pub fn is_empty(&self) -> bool {
         self.phase == Phase::Empty && self.members.is_empty()
     }
@@ -148,6 +156,15 @@ impl Classic {
     /// Nobody would miss it.
     pub fn is_void(&self) -> bool {
         self.is_empty() && self.pending.is_empty() && !self.stored
+    }
+
+    /// Counts what changed while `act` ran.
+    fn counted<T>(&mut self, member: &str, act: impl FnOnce(&mut Self) -> T) -> T {
+        let size = |group: &Self| group.members.get(member).map_or(0, Member::bytes);
+        let before = size(self);
+        let done = act(self);
+        self.live_bytes = self.live_bytes + size(self) - before;
+        done
     }
 
     /// Finds the member, or the reason why the client is not it.

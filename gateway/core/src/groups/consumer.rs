@@ -44,6 +44,8 @@ pub struct Consumer {
     pub members: BTreeMap<String, Member>,
     /// Member ids of static members by instance id.
     statics: BTreeMap<String, String>,
+    /// Patterns that members subscribe with, compiled.
+    patterns: BTreeMap<String, regex::bytes::Regex>,
     /// Who holds a partition; see the module.
     holders: BTreeMap<TopicId, BTreeMap<i32, String>>,
     /// When our copy of the metadata is compared with `topics_hash` next, and the revision seen last.
@@ -68,6 +70,7 @@ impl Consumer {
             assignor: ASSIGNORS[0].to_owned(),
             members: BTreeMap::new(),
             statics: BTreeMap::new(),
+            patterns: BTreeMap::new(),
             holders: BTreeMap::new(),
             look_at: Time::ZERO,
             seen_revision: 0,

@@ -32,7 +32,7 @@ impl Group {
             return age >= UNKNOWN_TOPIC_MS;
         }
         let since = match &self.kind {
-            _ if self.subscribes(cx, topic) => return false,
+            _ if self.subscribes(topic) => return false,
             // Without members ever, the group lives by its commits.
             Kind::Classic(group) if group.protocol_type.is_empty() => value.committed_ms,
             Kind::Classic(group) if group.is_empty() => group.since_ms.max(value.committed_ms),

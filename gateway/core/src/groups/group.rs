@@ -35,7 +35,7 @@ impl Group {
     /// Encoded size of all that is stored of it.
     pub fn bytes(&self) -> usize {
         let members = match &self.kind {
-            Kind::Classic(classic) => classic.bytes,
+            Kind::Classic(classic) => classic.bytes(),
             Kind::Consumer(consumer) => consumer.bytes(),
         };
         self.name.len() + members + self.offsets.bytes
@@ -64,10 +64,10 @@ impl Group {
         }
     }
 
-    pub fn subscribes(&self, cx: &Cx<'_>, topic: &str) -> bool {
+    pub fn subscribes(&self, topic: &str) -> bool {
         match &self.kind {
             Kind::Classic(classic) => classic.subscribes(topic),
-            Kind::Consumer(consumer) => consumer.subscribes(cx.topics, topic),
+            Kind::Consumer(consumer) => consumer.subscribes(topic),
         }
     }
 

@@ -1,8 +1,18 @@
-use esker_types::ErrorCode;
+use esker_types::{ErrorCode, Time};
 
 use super::super::api::{Identity, Join, Response};
 use super::super::out::{Cx, Ticket};
 use super::{Classic, Initial, Member, Phase, protocol_bytes, refuse_join};
+
+/// What an id that was given out takes beside its text.
+const PENDING_BYTES: usize = 64;
+/// A member id begins with what the client calls itself, so that people recognise it; this much of it will do.
+const PREFIX_MAX: usize = 256;
+
+fn shortened(prefix: &str) -> &str {
+    let end = (0..=prefix.len().min(PREFIX_MAX)).rev().find(|end| prefix.is_char_boundary(*end));
+    &prefix[..end.unwrap_or(0)]
+}
 
 impl Classic {
     pub fn join(&mut self, cx: &mut Cx<'_>, ticket: Ticket, r: Join) {
@@ -30,7 +40,7 @@ impl Classic {
                 true => (own + member.bytes(), others),
                 false => (own, others + member.bytes()),
             });
-        let wanted = protocol_bytes(&r.protocols);
+        let wanted = protocol_bytes(&r.protocols) + r.client_id.len() + r.who.instance.as_ref().map_or(0, String::len);
         if wanted > config.member_bytes_max || (wanted > own && others + wanted > config.group_bytes_max / 2) {
             return Err(ErrorCode::GroupFull);
         }
@@ -66,7 +76,7 @@ impl Classic {
     fn join_new(&mut self, cx: &mut Cx<'_>, ticket: Ticket, r: Join) {
         let hex: String = r.fresh.iter().map(|byte| format!("{byte:02x}")).collect();
         let prefix = r.who.instance.as_deref().unwrap_or(&r.client_id);
-        let id = format!("{prefix}-{hex}");
+        let id = format!("{}-{hex}", shortened(prefix));
         let old = r.who.instance.as_ref().and_then(|instance| self.statics.get(instance)).cloned();
         if let Some(old) = old {
             return self.replace_static(cx, ticket, &old, id, &r);
@@ -75,6 +85,7 @@ impl Classic {
             if self.pending.len() >= cx.config.pending_max {
                 return refuse_join(cx, ticket, ErrorCode::GroupFull, "");
             }
+            self.live_bytes += id.len() + PENDING_BYTES;
             self.pending.insert(id.clone(), cx.now + r.session_timeout);
             return refuse_join(cx, ticket, ErrorCode::MemberIdRequired, &id);
         }
@@ -83,7 +94,7 @@ impl Classic {
 
     fn join_known(&mut self, cx: &mut Cx<'_>, ticket: Ticket, r: &Join) -> Result<(), ErrorCode> {
         let id = r.who.member.clone();
-        if r.who.instance.is_none() && self.pending.remove(&id).is_some() {
+        if r.who.instance.is_none() && self.take_pending(&id) {
             self.add(cx, ticket, id, r);
             return Ok(());
         }
@@ -133,6 +144,7 @@ impl Classic {
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), id.clone());
         }
+        self.live_bytes += member.bytes();
         self.members.insert(id, member);
         if let Phase::Preparing { initial: Some(Initial { grown, .. }), .. } = &mut self.phase {
             *grown = true;
@@ -143,6 +155,10 @@ impl Classic {
 
     /// Takes over what a known member says now, and lets it wait for the next generation.
     fn update(&mut self, cx: &mut Cx<'_>, ticket: Ticket, id: &str, r: &Join) {
+        self.counted(id, |group| group.update_member(cx, ticket, id, r));
+    }
+
+    fn update_member(&mut self, cx: &mut Cx<'_>, ticket: Ticket, id: &str, r: &Join) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.protocols.clone_from(&r.protocols);
         (member.session, member.rebalance) = (r.session_timeout, r.rebalance_timeout);
@@ -159,6 +175,7 @@ impl Classic {
     /// A static member is back under a new member id; the old one is fenced.
     fn replace_static(&mut self, cx: &mut Cx<'_>, ticket: Ticket, old: &str, id: String, r: &Join) {
         let Some(mut member) = self.members.remove(old) else { return };
+        self.live_bytes -= member.bytes();
         let before = (member.protocols.clone(), self.leader == old);
         if let Some(waiting) = member.join.take() {
             refuse_join(cx, waiting, ErrorCode::FencedInstance, old);
@@ -170,6 +187,7 @@ impl Classic {
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), id.clone());
         }
+        self.live_bytes += member.bytes();
         self.members.insert(id.clone(), member);
         let (old_protocols, was_leader) = before;
         if was_leader {
@@ -200,6 +218,22 @@ impl Classic {
             false => {}
         }
         cx.answer(ticket, Response::Join(Ok(joined)));
+    }
+
+    /// True if the id was given out and waited for its member.
+    pub(super) fn take_pending(&mut self, id: &str) -> bool {
+        let known = self.pending.remove(id).is_some();
+        if known {
+            self.live_bytes -= id.len() + PENDING_BYTES;
+        }
+        known
+    }
+
+    /// Forgets ids that nobody came back with.
+    pub(super) fn drop_pending(&mut self, keep: impl Fn(Time) -> bool) {
+        let over: Vec<String> =
+            self.pending.iter().filter(|(_, until)| !keep(**until)).map(|(id, _)| id.clone()).collect();
+        over.iter().for_each(|id| _ = self.take_pending(id));
     }
 
     /// What the group would choose if this member had these protocols.

@@ -20,7 +20,7 @@ impl Classic {
                 }
                 id
             }
-            None if self.pending.remove(&who.member).is_some() => {
+            None if self.take_pending(&who.member) => {
                 self.try_complete_join(cx);
                 return Ok(());
             }
@@ -50,6 +50,7 @@ impl Classic {
 
     pub(super) fn take_out(&mut self, id: &str) -> Option<super::Member> {
         let member = self.members.remove(id)?;
+        self.live_bytes -= member.bytes();
         if let Some(instance) = &member.instance
             && self.statics.get(instance).is_some_and(|current| current == id)
         {

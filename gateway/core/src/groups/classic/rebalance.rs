@@ -8,6 +8,9 @@ use super::super::api::Response;
 use super::super::out::Cx;
 use super::{Classic, Initial, Member, Phase};
 
+/// Shortest time that members are given to join and sync.
+const REBALANCE_MIN: Duration = Duration::from_secs(1);
+
 impl Classic {
     /// Begins a rebalance unless one is under way.
     pub(super) fn prepare(&mut self, cx: &mut Cx<'_>) {
@@ -70,7 +73,7 @@ impl Classic {
         self.dirty = true;
         self.since_ms = cx.wall;
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        self.pending.clear();
+        self.drop_pending(|_| false);
         if self.members.is_empty() {
             self.phase = Phase::Empty;
             self.protocol.clear();
@@ -103,9 +106,9 @@ impl Classic {
         }
     }
 
-    /// The longest that any member asks for.
+    /// The longest that any member asks for, and a little for those that ask for none.
     pub(super) fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance).max().unwrap_or_default()
+        self.members.values().map(|member| member.rebalance).max().unwrap_or_default().max(REBALANCE_MIN)
     }
 
     /// When something is due, if nothing happens before.
@@ -120,7 +123,8 @@ impl Classic {
 
     /// Ends sessions and waits that are over.
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
-        self.pending.retain(|_, until| *until > cx.now);
+        let now = cx.now;
+        self.drop_pending(|until| until > now);
         let over = |member: &&Member| member.may_expire() && member.deadline <= cx.now;
         let gone: Vec<String> = self.members.values().filter(over).map(|member| member.id.clone()).collect();
         for id in &gone {

@@ -19,7 +19,7 @@ impl Classic {
     /// Writes it, changed or not.
     pub fn store_all(&mut self, out: &mut Out) {
         let value = self.value();
-        self.bytes = value.encoded_len();
+        self.stored_bytes = value.encoded_len();
         self.stored = true;
         out.put(&Key::Classic { group: self.name.clone() }, Some(&value));
     }
@@ -47,7 +47,7 @@ impl Classic {
 
     pub fn load(name: &str, value: ClassicValue) -> Self {
         let mut group = Self::new(name, value.since_ms);
-        group.bytes = value.encoded_len();
+        group.stored_bytes = value.encoded_len();
         group.stored = true;
         let phase = value.phase();
         let ClassicValue { generation, protocol_type, protocol, leader, members, .. } = value;
@@ -57,7 +57,9 @@ impl Classic {
             if let Some(instance) = &stored.instance {
                 group.statics.insert(instance.clone(), stored.member.clone());
             }
-            group.members.insert(stored.member.clone(), Member::load(stored));
+            let member = Member::load(stored);
+            group.live_bytes += member.bytes();
+            group.members.insert(member.id.clone(), member);
         }
         // The times come with `start`.
         group.phase = match phase {

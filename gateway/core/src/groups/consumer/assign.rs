@@ -8,6 +8,7 @@ use super::{ASSIGNORS, AssignMember, Consumer, range, topics, uniform};
 impl Consumer {
     /// Makes the target for the present epoch.
     pub(super) fn assign(&mut self, cx: &Cx<'_>) {
+        self.forget_patterns();
         let (known, patterns) = self.known(cx.topics);
         let ids = |names: &mut dyn Iterator<Item = &String>| -> BTreeSet<TopicId> {
             names.filter_map(|name| known.get(name)).map(|(id, _)| *id).collect()

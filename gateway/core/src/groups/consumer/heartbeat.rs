@@ -3,7 +3,7 @@ use esker_types::ErrorCode;
 use super::super::api::{ConsumerHeartbeat, ConsumerHeartbeated, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Refused};
 use super::super::out::Cx;
 use super::member::{Member, assignment, partitions, without};
-use super::{ASSIGNORS, Consumer, topics};
+use super::{ASSIGNORS, Consumer};
 
 /// Longest pattern that a client may subscribe with.
 const REGEX_BYTES_MAX: usize = 4096;
@@ -17,6 +17,10 @@ impl Consumer {
         check(r)?;
         if r.epoch < JOIN_EPOCH {
             return self.leave(cx, r);
+        }
+        self.check_size(cx, r)?;
+        if let Err(error) = self.learn_pattern(r.regex.as_deref().unwrap_or_default()) {
+            return refuse(ErrorCode::InvalidRegex, error);
         }
         let (id, is_new) = self.admit(cx, r)?;
         if self.listen(cx, &id, r) || is_new {
@@ -38,6 +42,28 @@ impl Consumer {
             heartbeat_interval: cx.config.consumer_heartbeat_interval,
             assignment: (full || changed).then(|| partitions(&member.assigned)),
         })
+    }
+
+    /// What a member brings must fit the group.
+    fn check_size(&self, cx: &Cx<'_>, r: &ConsumerHeartbeat) -> Result<(), Refused> {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let topics: usize = r.topics.iter().flatten().map(|topic| topic.len() + 2).sum();
+        let asked = topics
+            + text(&r.regex)
+            + text(&r.rack)
+            + text(&r.who.instance)
+            + r.client_id.len()
+            + r.client_host.len()
+            + r.who.member.len();
+        if asked > cx.config.member_bytes_max {
+            let message = format!("the subscription is larger than {} bytes", cx.config.member_bytes_max);
+            return refuse(ErrorCode::InvalidRequest, message);
+        }
+        let now = self.members.get(&r.who.member).map_or(0, |member| member.bytes);
+        if asked > now && self.member_bytes - now + asked > cx.config.group_bytes_max {
+            return refuse(ErrorCode::GroupFull, "the group is as large as it may get");
+        }
+        Ok(())
     }
 
     /// Finds the member that the client is, or makes it one: then the second is true.
@@ -187,11 +213,8 @@ fn check(r: &ConsumerHeartbeat) -> Result<(), Refused> {
         let message = format!("there is no assignor {assignor:?}; there are {}", ASSIGNORS.join(", "));
         return refuse(ErrorCode::UnsupportedAssignor, message);
     }
-    match &r.regex {
-        Some(regex) if regex.len() > REGEX_BYTES_MAX => {
-            refuse(ErrorCode::InvalidRegex, format!("the pattern is longer than {REGEX_BYTES_MAX} bytes"))
-        }
-        Some(regex) => topics::compile(regex).map(|_| ()).or_else(|error| refuse(ErrorCode::InvalidRegex, error)),
-        None => Ok(()),
+    if r.regex.as_ref().is_some_and(|regex| regex.len() > REGEX_BYTES_MAX) {
+        return refuse(ErrorCode::InvalidRegex, format!("the pattern is longer than {REGEX_BYTES_MAX} bytes"));
     }
+    Ok(())
 }

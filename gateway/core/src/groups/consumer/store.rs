@@ -78,6 +78,8 @@ impl Consumer {
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), id.to_owned());
         }
+        // It worked when the member brought it.
+        let _ = self.learn_pattern(&member.regex);
         for (topic, held) in member.assigned.iter().chain(&member.revoking) {
             let holders = self.holders.entry(*topic).or_default();
             // Within one append a partition may show up at its new holder before it is gone from the old.

@@ -8,12 +8,15 @@ use super::super::topics::Topics;
 use super::Consumer;
 
 /// How often a group compares the topics with what it knows, at most.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Memory of a compiled pattern. Its language has no backtracking: matching takes linear time.
 const REGEX_SIZE_MAX: usize = 256 << 10;
 
+/// Different patterns of one group: each is matched with every topic when topics change.
+const PATTERNS_MAX: usize = 64;
+
 /// A pattern must fit a whole name.
-pub fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
+fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
     regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$"))
         .unicode(false)
         .size_limit(REGEX_SIZE_MAX)
@@ -36,11 +39,7 @@ impl Consumer {
             }
         }
         let mut patterns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let distinct: BTreeSet<&String> =
-            self.members.values().map(|member| &member.regex).filter(|regex| !regex.is_empty()).collect();
-        for pattern in distinct {
-            // It was compiled when the member brought it.
-            let Ok(regex) = compile(pattern) else { continue };
+        for (pattern, regex) in &self.patterns {
             let names = patterns.entry(pattern.clone()).or_default();
             topics.each(&mut |name, id, count| {
                 if regex.is_match(name.as_bytes()) {
@@ -65,9 +64,28 @@ impl Consumer {
         }
     }
 
-    pub fn subscribes(&self, topics: &dyn Topics, topic: &str) -> bool {
+    pub fn subscribes(&self, topic: &str) -> bool {
         self.members.values().any(|member| member.topics.iter().any(|name| name == topic))
-            || self.known(topics).1.values().any(|names| names.contains(topic))
+            || self.patterns.values().any(|pattern| pattern.is_match(topic.as_bytes()))
+    }
+
+    /// Makes a pattern ready to use; an empty one is none.
+    pub(super) fn learn_pattern(&mut self, pattern: &str) -> Result<(), String> {
+        if pattern.is_empty() || self.patterns.contains_key(pattern) {
+            return Ok(());
+        }
+        self.forget_patterns();
+        if self.patterns.len() >= PATTERNS_MAX {
+            return Err(format!("the members of a group may use {PATTERNS_MAX} patterns, not more"));
+        }
+        self.patterns.insert(pattern.to_owned(), compile(pattern)?);
+        Ok(())
+    }
+
+    /// Drops patterns that no member has any more.
+    pub(super) fn forget_patterns(&mut self) {
+        let used: BTreeSet<&String> = self.members.values().map(|member| &member.regex).collect();
+        self.patterns.retain(|pattern, _| used.contains(pattern));
     }
 }
 

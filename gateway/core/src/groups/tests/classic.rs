@@ -311,3 +311,20 @@ fn groups_are_listed_by_state_and_kind() {
     assert_eq!(names(&["stable"], &["Classic"]), both[..1]);
     assert_eq!(names(&[], &["consumer"]), []);
 }
+
+#[test]
+fn static_members_without_patience_do_not_keep_the_coordinator_busy() {
+    let mut world = World::eager();
+    let mut hasty = join("g", instance("", "i1"));
+    hasty.rebalance_timeout = Duration::ZERO;
+    let a = world.send(Request::Join(hasty));
+    let a = joined(world.answer(a));
+    assert!(assignment(world.ask(sync("g", member(&a.member), 1, Vec::new()))).is_ok());
+    let mut other = join("g", member(""));
+    other.rebalance_timeout = Duration::ZERO;
+    let other = world.send(Request::Join(other));
+    world.pass(5 * SECOND);
+    assert_eq!(joined(world.answer(other)).generation, 2);
+    world.pass(120 * SECOND);
+    assert_eq!(state(&mut world), "Empty");
+}

@@ -130,7 +130,7 @@ fn topics_that_come_and_grow_are_assigned_also_by_pattern() {
     world.topics.counts.insert("v1".to_owned(), 2);
     world.topics.counts.insert("w".to_owned(), 2);
     world.topics.revision += 1;
-    world.pass(2 * SECOND);
+    world.pass(3 * SECOND);
     let grown = beats(&mut world, beat("g", member("a"), 1)).expect("told").assignment.expect("of the new topic");
     assert_eq!(grown.keys().copied().collect::<Vec<_>>(), [topic_id("t"), topic_id("v1")]);
     first.who = member("b");
