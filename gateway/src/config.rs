@@ -7,6 +7,8 @@ use esker_types::units::{ByteCount, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::GroupsConfig;
+
 /// A broker: its doors, its identity, and the memory it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -27,6 +29,8 @@ pub struct Config {
     pub append: AppendConfig,
     /// How reads are bounded.
     pub read: ReadConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// How long the session in the metadata quorum lasts without renewal. Shorter means a faster take-over after a
     /// hang (a crash is noticed at once) and less patience with a paused process.
     pub session_ttl: Interval,
@@ -123,6 +127,7 @@ impl Default for Config {
             tail_cache: ByteCount::mib(256),
             append: AppendConfig::default(),
             read: ReadConfig::default(),
+            groups: GroupsConfig::default(),
             session_ttl: Interval::secs(2),
             drain_timeout: Interval::secs(30),
         }
@@ -191,6 +196,7 @@ impl Config {
             return Err("node-name must have 1 to 255 characters".to_owned());
         }
         self.quic.validate()?;
+        self.groups.validate()?;
         let within = |key: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
                 Ok(())

@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod door;
 mod gateway;
+mod groups;
 mod internal;
 mod keeper;
 mod metrics;
@@ -33,5 +34,6 @@ mod transfers;
 
 pub use config::{AppendConfig, BATCH_BYTES_MAX, Config, InternalConfig, QuicConfig, ReadConfig};
 pub use door::EndpointError;
+pub use groups::GroupsConfig;
 pub use keeper::RegisterError;
 pub use server::{Addresses, Deps, Server, StartError};

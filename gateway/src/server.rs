@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::door::{self, Door, EndpointError};
 use crate::gateway::Gateway;
+use crate::groups::{GroupMetrics, Groups};
 use crate::internal::Internal;
 use crate::keeper::{self, Keeper, RegisterError, Standing};
 use crate::metrics::Metrics;
@@ -120,6 +121,7 @@ impl Server {
             StartError::Endpoint(EndpointError::Bind { address: config.quic.listen.clone(), source })
         })?;
         let addresses = Addresses { quic, internal: listener.local_address().clone() };
+        let group_metrics = GroupMetrics::register(registry);
         let parts = Parts::assemble(config, &network, store, view, registry, &cancel, authorizer);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
@@ -143,6 +145,9 @@ impl Server {
         let internal = Arc::new(Internal { gateway: server.gateway.clone() });
         server.tasks.spawn(serve(listener, internal, server.cancel.child_token()));
         parts.run(identity);
+        let groups =
+            Groups::new(server.gateway.clone(), group_metrics, server.tasks.clone(), server.cancel.child_token());
+        server.tasks.spawn(groups.clone().run());
         let door =
             Door::new(server.gateway.clone(), server.endpoint.clone(), server.tasks.clone(), server.doors.clone());
         server.tasks.spawn(door::accept(Arc::new(door)));

@@ -19,6 +19,7 @@ use crate::door::Client;
 use crate::gateway::Gateway;
 
 pub use partitions::move_here;
+pub use topics::random;
 
 /// How long a call tries to reach metadata.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,7 +85,7 @@ async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<
 }
 
 /// The same for one command.
-async fn propose_one(gateway: &Gateway, command: Command) -> Result<(u64, Reply), ErrorInfo> {
+pub async fn propose_one(gateway: &Gateway, command: Command) -> Result<(u64, Reply), ErrorInfo> {
     let (revision, mut results) = propose(gateway, vec![command]).await?;
     match results.pop() {
         Some(Ok(reply)) => Ok((revision, reply)),
