@@ -31,7 +31,6 @@ class Ledger:
     def __init__(self):
         self.lock = threading.Lock()
         self.seen = collections.Counter()
-        self.rebalances = 0
         self.errors = []
 
     def processed(self, values):
@@ -48,6 +47,7 @@ class LibrdkafkaMember(threading.Thread):
 
     def __init__(self, ledger, bootstrap, topic, group, settings):
         super().__init__(daemon=True)
+        self.mine = 0
         self.ledger, self.topic, self.stopping = ledger, topic, threading.Event()
         self.consumer = ck.Consumer({
             "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
@@ -55,29 +55,36 @@ class LibrdkafkaMember(threading.Thread):
         })
 
     def run(self):
-        def count(_consumer, _partitions):
-            self.ledger.rebalances += 1
+        # By partition: read and not yet committed. What is taken away comes again to whoever has it next.
+        pending = {}
 
-        self.consumer.subscribe([self.topic], on_assign=count)
+        def forget(_consumer, partitions):
+            for partition in partitions:
+                pending.pop(partition.partition, None)
+
+        self.consumer.subscribe([self.topic], on_revoke=forget, on_lost=forget)
         try:
             while not self.stopping.is_set():
-                batch = [m for m in self.consumer.consume(200, 0.3) if self.usable(m)]
-                if not batch:
-                    continue
-                ends = {}
-                for message in batch:
-                    ends[message.partition()] = message.offset() + 1
-                offsets = [ck.TopicPartition(self.topic, p, at) for p, at in ends.items()]
-                try:
-                    done = self.consumer.commit(offsets=offsets, asynchronous=False)
-                    failed = {o.partition for o in done if o.error}
-                except ck.KafkaException as error:
-                    if not expected(error.args[0]):
-                        self.ledger.failed(f"commit: {error}")
-                    failed = set(ends)
-                self.ledger.processed(m.value() for m in batch if m.partition() not in failed)
+                for message in filter(self.usable, self.consumer.consume(200, 0.3)):
+                    values, _ = pending.get(message.partition(), ([], 0))
+                    pending[message.partition()] = (values + [message.value()], message.offset() + 1)
+                if pending:
+                    self.commit(pending)
         finally:
             self.consumer.close()
+
+    def commit(self, pending):
+        try:
+            ends = [ck.TopicPartition(self.topic, partition, end) for partition, (_, end) in pending.items()]
+            committed = [at.partition for at in self.consumer.commit(offsets=ends, asynchronous=False) if not at.error]
+        except ck.KafkaException as error:
+            if not expected(error.args[0]):
+                self.ledger.failed(f"commit: {error}")
+            return
+        for partition in committed:
+            values, _ = pending.pop(partition, ([], 0))
+            self.ledger.processed(values)
+            self.mine += len(values)
 
     def usable(self, message):
         error = message.error()
@@ -103,6 +110,7 @@ class PythonMember(threading.Thread):
     def __init__(self, ledger, bootstrap, topic, group, assignor):
         super().__init__(daemon=True)
         from kafka import KafkaConsumer
+        self.mine = 0
         self.ledger, self.topic, self.stopping = ledger, topic, threading.Event()
         self.consumer = KafkaConsumer(
             bootstrap_servers=bootstrap.split(","), group_id=group, enable_auto_commit=False,
@@ -121,7 +129,9 @@ class PythonMember(threading.Thread):
                 ends = {p: OffsetAndMetadata(m[-1].offset + 1, "", -1) for p, m in polled.items()}
                 try:
                     self.consumer.commit(ends)
-                    self.ledger.processed(m.value for messages in polled.values() for m in messages)
+                    done = [m.value for messages in polled.values() for m in messages]
+                    self.ledger.processed(done)
+                    self.mine += len(done)
                 except errors.KafkaError as error:
                     if not (error.retriable or isinstance(error, errors.CommitFailedError)):
                         self.ledger.failed(f"commit: {error!r}")
@@ -132,18 +142,23 @@ class PythonMember(threading.Thread):
         self.stopping.set()
 
 
-def produce(bootstrap, topic, count, rate, progress):
-    failures = []
-    producer = ck.Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
-    for number in range(count):
-        producer.produce(topic, f"{number}".encode(), partition=number % PARTITIONS,
-                         on_delivery=lambda error, _: failures.append(error) if error else None)
-        producer.poll(0)
-        progress[0] = number
-        if number % 50 == 49:
-            time.sleep(50 / rate)
-    producer.flush(60)
-    return failures
+class Load(threading.Thread):
+    """Numbered records to all partitions in turn, until told to stop."""
+
+    def __init__(self, bootstrap, topic, rate):
+        super().__init__(daemon=True)
+        self.producer = ck.Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
+        self.topic, self.rate, self.count, self.failures, self.stopping = topic, rate, 0, [], threading.Event()
+
+    def run(self):
+        while not self.stopping.is_set():
+            for _ in range(50):
+                self.producer.produce(self.topic, f"{self.count}".encode(), partition=self.count % PARTITIONS,
+                                      on_delivery=lambda error, _: self.failures.append(error) if error else None)
+                self.count += 1
+            self.producer.poll(0)
+            time.sleep(50 / self.rate)
+        self.producer.flush(60)
 
 
 def coordinator(bootstrap, group):
@@ -152,12 +167,12 @@ def coordinator(bootstrap, group):
     return found.coordinator.id
 
 
-def wait(what, condition, seconds):
+def wait(what, condition, seconds=90):
     until = time.time() + seconds
     while not condition():
         if time.time() > until:
-            raise TimeoutError(what)
-        time.sleep(0.2)
+            raise TimeoutError(f"{what} takes longer than {seconds} s")
+        time.sleep(0.1)
 
 
 def scenario(args, name, member, kill):
@@ -165,54 +180,66 @@ def scenario(args, name, member, kill):
     admin = AdminClient({"bootstrap.servers": args.bootstrap})
     for made in admin.create_topics([NewTopic(topic, PARTITIONS)]).values():
         made.result(30)
-    ledger, progress, failures = Ledger(), [0], []
-    producing = threading.Thread(
-        target=lambda: failures.extend(produce(args.bootstrap, topic, args.records, args.rate, progress)))
-    members = []
+    ledger, load, members, everybody = Ledger(), Load(args.bootstrap, topic, args.rate), [], []
+    started = time.time()
+
+    def work():
+        """Everybody who is in the group gets records from now on."""
+        before = [(one, one.mine) for one in members]
+        wait("a share for everybody", lambda: all(one.mine > mine for one, mine in before))
 
     def grow():
         members.append(member(ledger, args.bootstrap, topic, group))
+        everybody.append(members[-1])
         members[-1].start()
+        work()
 
-    started = time.time()
-    grow()
-    producing.start()
-    share = args.records / 6
-    for step, act in enumerate([grow, grow, "kill", "shrink", "shrink"], start=1):
-        wait("the producer", lambda: progress[0] >= step * share or not producing.is_alive(), 120)
-        if act == "kill":
-            if kill:
-                kill(coordinator(args.bootstrap, group))
-        elif act == "shrink":
-            gone = members.pop(0)
-            gone.stop()
-            gone.join(30)
-        else:
-            act()
-    producing.join(120)
-    wanted = {f"{number}".encode() for number in range(args.records)}
+    def shrink():
+        gone = members.pop(0)
+        gone.stop()
+        gone.join(30)
+        work()
+
     try:
-        wait("all records", lambda: wanted <= set(ledger.seen), 90)
+        load.start()
+        grow()
+        grow()
+        grow()
+        if kill:
+            kill(coordinator(args.bootstrap, group))
+            work()
+        shrink()
+        grow()
+        shrink()
+        shrink()
     except TimeoutError as error:
-        ledger.failed(f"{error}: {len(wanted - set(ledger.seen))} are missing")
+        ledger.failed(str(error))
+    load.stopping.set()
+    load.join(90)
+    wanted = {f"{number}".encode() for number in range(load.count)}
+    try:
+        wait("reading all", lambda: wanted <= set(ledger.seen))
+    except TimeoutError as error:
+        ledger.failed(f"{error}: {len(wanted - set(ledger.seen))} records are missing")
     for left in members:
         left.stop()
     for left in members:
         left.join(30)
     again = sum(count - 1 for count in ledger.seen.values())
-    ledger.errors += [str(failure) for failure in failures[:3]]
+    ledger.errors += [str(failure) for failure in load.failures[:3]]
     if again and not kill:
-        ledger.errors.append(f"{again} records were committed twice")
+        ledger.failed(f"{again} records were committed twice")
     check = ck.Consumer({"bootstrap.servers": args.bootstrap, "group.id": group})
     ends = check.committed([ck.TopicPartition(topic, p) for p in range(PARTITIONS)], 20)
     for end in ends:
         high = check.get_watermark_offsets(end, 20)[1]
         if end.offset != high:
-            ledger.errors.append(f"partition {end.partition}: committed {end.offset}, written {high}")
+            ledger.failed(f"partition {end.partition}: committed {end.offset}, written {high}")
     check.close()
     verdict = "ok" if not ledger.errors else "FAILED: " + "; ".join(ledger.errors[:5])
-    print(f"{name:28} {args.records} records, {ledger.rebalances} assignments, {again} again, "
-          f"{time.time() - started:.1f} s  {verdict}", flush=True)
+    shares = "+".join(str(one.mine) for one in everybody)
+    print(f"{name:28} {load.count:6} records, members {shares}, {again} again, {time.time() - started:.1f} s  {verdict}",
+          flush=True)
     return not ledger.errors
 
 
@@ -224,7 +251,6 @@ def librdkafka(**settings):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--records", type=int, default=6000)
     parser.add_argument("--rate", type=int, default=600, help="records per second")
     parser.add_argument("--only", help="scenarios whose name holds this")
     parser.add_argument("--pids", help="process ids of gateways 1, 2, ...: the coordinator of one scenario is killed")
