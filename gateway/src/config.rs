@@ -7,6 +7,7 @@ use esker_types::units::{ByteCount, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::GroupsConfig;
 use crate::kafka::KafkaConfig;
 
 /// A broker: its doors, its identity, and the memory it may use.
@@ -31,6 +32,8 @@ pub struct Config {
     pub append: AppendConfig,
     /// How reads are bounded.
     pub read: ReadConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// How long the session in the metadata quorum lasts without renewal. Shorter means a faster take-over after a
     /// hang (a crash is noticed at once) and less patience with a paused process.
     pub session_ttl: Interval,
@@ -128,6 +131,7 @@ impl Default for Config {
             tail_cache: ByteCount::mib(256),
             append: AppendConfig::default(),
             read: ReadConfig::default(),
+            groups: GroupsConfig::default(),
             session_ttl: Interval::secs(2),
             drain_timeout: Interval::secs(30),
         }
@@ -197,6 +201,7 @@ impl Config {
         }
         self.quic.validate()?;
         self.kafka.validate()?;
+        self.groups.validate()?;
         let within = |key: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
                 Ok(())

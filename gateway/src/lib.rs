@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod door;
 mod gateway;
+mod groups;
 mod internal;
 mod kafka;
 mod keeper;
@@ -35,6 +36,7 @@ mod transfers;
 
 pub use config::{AppendConfig, BATCH_BYTES_MAX, Config, InternalConfig, QuicConfig, ReadConfig};
 pub use door::EndpointError;
+pub use groups::GroupsConfig;
 pub use kafka::{KafkaConfig, ListenerError as KafkaListenerError};
 pub use keeper::RegisterError;
 pub use server::{Addresses, Deps, Server, StartError};

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::door::{self, Door, EndpointError};
 use crate::gateway::Gateway;
+use crate::groups::{GroupMetrics, Groups};
 use crate::internal::Internal;
 use crate::kafka::{self, KafkaDoor};
 use crate::keeper::{self, Keeper, RegisterError, Standing};
@@ -133,6 +134,7 @@ impl Server {
             kafka: kafka.as_ref().map(|kafka| kafka.address),
             internal: listener.local_address().clone(),
         };
+        let group_metrics = GroupMetrics::register(registry);
         let parts = Parts::assemble(config, &network, store, view, registry, &cancel, authorizer);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
@@ -156,11 +158,15 @@ impl Server {
         let internal = Arc::new(Internal { gateway: server.gateway.clone() });
         server.tasks.spawn(serve(listener, internal, server.cancel.child_token()));
         parts.run(identity);
+        let groups =
+            Groups::new(server.gateway.clone(), group_metrics, server.tasks.clone(), server.cancel.child_token());
+        server.tasks.spawn(groups.clone().run());
         let door =
             Door::new(server.gateway.clone(), server.endpoint.clone(), server.tasks.clone(), server.doors.clone());
         server.tasks.spawn(door::accept(Arc::new(door)));
         if let Some(kafka) = kafka {
-            let door = KafkaDoor::new(server.gateway.clone(), kafka, server.tasks.clone(), server.doors.clone());
+            let door =
+                KafkaDoor::new(server.gateway.clone(), groups, kafka, server.tasks.clone(), server.doors.clone());
             server.tasks.spawn(kafka::accept(Arc::new(door)));
         }
         tracing::info!(gateway = %identity.0, session = %identity.1, quic = %server.addresses.quic, internal = %server.addresses.internal, "gateway started");

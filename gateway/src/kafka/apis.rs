@@ -5,7 +5,7 @@ use esker_kafka::{Api, Request, Response, api_versions, code};
 use super::connection::Counted;
 use super::replay::Replays;
 use super::session::{Call, Session};
-use super::{cluster, configs, epochs, fetch, metadata, offsets, partitions, producers, topics};
+use super::{cluster, configs, epochs, fetch, groups, metadata, offsets, partitions, producers, topics};
 
 /// What is advertised. An API stands here when all its versions are whole, not before: clients use at once what they see.
 const SERVED: &[Api] = &[
@@ -13,6 +13,19 @@ const SERVED: &[Api] = &[
     Api::Fetch,
     Api::ListOffsets,
     Api::Metadata,
+    Api::OffsetCommit,
+    Api::OffsetFetch,
+    Api::OffsetDelete,
+    Api::FindCoordinator,
+    Api::JoinGroup,
+    Api::SyncGroup,
+    Api::Heartbeat,
+    Api::LeaveGroup,
+    Api::DescribeGroups,
+    Api::ListGroups,
+    Api::DeleteGroups,
+    Api::ConsumerGroupHeartbeat,
+    Api::ConsumerGroupDescribe,
     Api::ApiVersions,
     Api::CreateTopics,
     Api::DeleteTopics,
@@ -71,21 +84,10 @@ pub async fn answer(
         Request::ListPartitionReassignments(r) => {
             Response::ListPartitionReassignments(cluster::reassignments(session, r))
         }
-        // Groups: their coordinators answer here once they are advertised in `SERVED`.
-        Request::Produce(_)
-        | Request::FindCoordinator(_)
-        | Request::JoinGroup(_)
-        | Request::SyncGroup(_)
-        | Request::Heartbeat(_)
-        | Request::LeaveGroup(_)
-        | Request::OffsetCommit(_)
-        | Request::OffsetFetch(_)
-        | Request::OffsetDelete(_)
-        | Request::DescribeGroups(_)
-        | Request::ListGroups(_)
-        | Request::DeleteGroups(_)
-        | Request::ConsumerGroupHeartbeat(_)
-        | Request::ConsumerGroupDescribe(_) => unreachable!("the connection sorts these out before"),
+        request => match groups::answer(session, call, request).await {
+            Some(response) => response,
+            None => unreachable!("the connection sorts out what is not served"),
+        },
     };
     (response, None)
 }

@@ -131,7 +131,7 @@ async fn read_requests<R: AsyncRead + Unpin>(
         patience.start = config.idle_timeout.0;
         session.gateway().metrics.kafka_requests.inc();
         let (header, request) = decode(bytes)?;
-        let call = Call { version: header.version };
+        let call = Call { version: header.version, client_id: header.client_id.unwrap_or_default() };
         let (work, room) = match request {
             None => (Work::Versions, Some(room)),
             Some(Request::Produce(request)) => {

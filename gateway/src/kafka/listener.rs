@@ -17,6 +17,7 @@ use super::config::KafkaConfig;
 use super::connection;
 use crate::auth::Principal;
 use crate::gateway::Gateway;
+use crate::groups::Groups;
 
 /// After a failure to accept, which comes from the system having no more to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +42,8 @@ pub struct KafkaListener {
 /// The Kafka door.
 pub struct KafkaDoor {
     pub gateway: Arc<Gateway>,
+    /// Coordinators of consumer groups.
+    pub groups: Groups,
     pub tasks: TaskTracker,
     pub cancel: CancellationToken,
     pub listener: KafkaListener,
@@ -54,7 +57,13 @@ pub struct KafkaDoor {
 }
 
 impl KafkaDoor {
-    pub fn new(gateway: Arc<Gateway>, listener: KafkaListener, tasks: TaskTracker, cancel: CancellationToken) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        groups: Groups,
+        listener: KafkaListener,
+        tasks: TaskTracker,
+        cancel: CancellationToken,
+    ) -> Self {
         let config = &gateway.config.kafka;
         let room = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
         Self {
@@ -63,6 +72,7 @@ impl KafkaDoor {
             replays: room(config.replays as usize),
             open: Arc::default(),
             gateway,
+            groups,
             tasks,
             cancel,
             listener,

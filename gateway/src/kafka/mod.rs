@@ -17,6 +17,7 @@ mod epochs;
 mod errors;
 mod fetch;
 mod frames;
+mod groups;
 mod listener;
 mod metadata;
 mod offsets;

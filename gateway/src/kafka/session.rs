@@ -13,9 +13,11 @@ pub struct Session {
 }
 
 /// A request's own circumstances.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     pub version: i16,
+    /// What the client calls itself; empty if it does not. Shown to who describes a group.
+    pub client_id: String,
 }
 
 impl Session {
@@ -23,8 +25,13 @@ impl Session {
         &self.door.gateway
     }
 
+    /// Where the client is, as Kafka shows it.
+    pub fn client_host(&self) -> String {
+        format!("/{}", self.principal.from.ip())
+    }
+
     pub fn allows(&self, action: Action<'_>) -> bool {
-        self.gateway().authorizer.allows(&self.principal, action)
+        self.gateway().allows(&self.principal, action)
     }
 }
 
@@ -58,6 +65,14 @@ impl Session {
             (Action::Describe { topic }, operation::DESCRIBE | operation::DESCRIBE_CONFIGS),
         ];
         self.bits(asked)
+    }
+
+    pub fn group_operations(&self, group: &str) -> i32 {
+        self.bits([
+            (Action::ReadGroup { group }, operation::READ),
+            (Action::DescribeGroup { group }, operation::DESCRIBE),
+            (Action::DeleteGroup { group }, operation::DELETE),
+        ])
     }
 
     pub fn cluster_operations(&self) -> i32 {

@@ -46,7 +46,7 @@ async fn bytes_that_are_not_kafka_end_their_connection_alone() {
         ("null where none may be", frame(b"\x00\x03\x00\x00\x00\x00\x00\x01\xff\xff\xff\xff\xff\xff")),
         ("an unknown API", frame(b"\x7f\x00\x00\x00\x00\x00\x00\x01\xff\xff")),
         ("an unknown version", frame(b"\x00\x01\x00\x63\x00\x00\x00\x01\xff\xff")),
-        ("a group API that is not served", frame(b"\x00\x18\x00\x00\x00\x00\x00\x01\xff\xff\x00\x00")),
+        ("an API of transactions, which are not served", frame(b"\x00\x18\x00\x00\x00\x00\x00\x01\xff\xff\x00\x00")),
         ("bytes behind the request", frame(b"\x00\x03\x00\x01\x00\x00\x00\x01\xff\xff\xff\xff\xff\xff\x00")),
     ];
     for (what, bytes) in cases {
