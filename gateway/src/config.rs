@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::groups::GroupsConfig;
+use crate::kafka::KafkaConfig;
 
 /// A broker: its doors, its identity, and the memory it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,8 @@ pub struct Config {
     pub zone: String,
     /// The door for native clients.
     pub quic: QuicConfig,
+    /// The door for Kafka clients.
+    pub kafka: KafkaConfig,
     /// The port for other nodes: moves and state transfers.
     pub internal: InternalConfig,
     /// Tasks that own partitions; each partition belongs to one. 0 = one per core, which is what fits.
@@ -122,6 +125,7 @@ impl Default for Config {
             node_name: "gateway-1".to_owned(),
             zone: String::new(),
             quic: QuicConfig::default(),
+            kafka: KafkaConfig::default(),
             internal: InternalConfig::default(),
             shards: 0,
             tail_cache: ByteCount::mib(256),
@@ -196,6 +200,7 @@ impl Config {
             return Err("node-name must have 1 to 255 characters".to_owned());
         }
         self.quic.validate()?;
+        self.kafka.validate()?;
         self.groups.validate()?;
         let within = |key: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {

@@ -18,7 +18,7 @@ use crate::auth::Action;
 use crate::door::Client;
 use crate::gateway::Gateway;
 
-pub use partitions::move_here;
+pub use partitions::{ask_owner, move_here, session_of};
 pub use topics::random;
 
 /// How long a call tries to reach metadata.
@@ -65,7 +65,7 @@ fn allow(client: &Client, action: Action<'_>) -> Result<(), ErrorInfo> {
 
 /// Proposes commands that may safely be applied twice, until metadata says what became of them. At return our own copy
 /// shows them, or a second has passed.
-async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<CommandResult>), ErrorInfo> {
+pub async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<CommandResult>), ErrorInfo> {
     let until = Instant::now() + PATIENCE;
     loop {
         let error = match gateway.store.propose(commands.clone()).await {

@@ -25,10 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn cluster(command: Cluster) -> Result<()> {
     match command {
-        Cluster::Init { voters, quorum, output } => {
+        Cluster::Init { voters, auto_create_topics, default_partitions, quorum, output } => {
             let nodes = voters.iter().map(|text| parse::node(text)).collect::<Result<Vec<_>>>()?;
             let voters: Vec<String> = nodes.into_iter().map(|(_, address)| address).collect();
-            let ask = AdminAsk::Init(InitCluster { voters: voters.clone(), ..InitCluster::default() });
+            let ask = AdminAsk::Init(InitCluster {
+                voters: voters.clone(),
+                auto_create_topics,
+                default_partitions,
+                ..InitCluster::default()
+            });
             let AdminReply::Born(born) = asked(&quorum, &voters[..1], ask, true).await? else {
                 bail!("the node answered something else than was asked")
             };
