@@ -3,8 +3,8 @@
 was processed, each once after the final commit.
 
     pip install confluent-kafka kafka-python
-    bench/kafka/groups.py --bootstrap 127.0.0.1:9092,127.0.0.1:9093
-    bench/kafka/groups.py --bootstrap ... --pids 123,456     (process ids of gateways 1 and 2)
+    bench/kafka/group_load.py --bootstrap 127.0.0.1:9092,127.0.0.1:9093
+    bench/kafka/group_load.py --bootstrap ... --pids 123,456     (process ids of gateways 1 and 2)
 
 Each scenario prints one line; the exit status is 0 only if all are good. With `--pids` a last scenario kills the gateway that
 coordinates the group (SIGKILL) in the middle of it, and goes on with the other one.
