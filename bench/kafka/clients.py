@@ -9,7 +9,7 @@ import time
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = 60  # seconds: far longer than anything takes
+PATIENCE = 30  # seconds: far longer than anything takes
 
 
 class Skip(Exception):

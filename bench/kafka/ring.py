@@ -98,7 +98,8 @@ def records(seed, plain):
         if plain:
             key = key or b"none"
         elif number % 10 == 9:
-            value = None if number % 20 == 9 else b""
+            # Some clients write no record that has neither.
+            key, value = key or b"tombstone", None if number % 20 == 9 else b""
         out.append((1_700_000_000_000 + number, key, value, headers))
     return out
 
