@@ -20,7 +20,6 @@ import urllib.request
 
 import admin
 import clients
-import groups
 
 RECORDS = 300
 
@@ -149,7 +148,7 @@ def main():
                 for reader in present:
                     report.check(f"{reader.name} reads what {writer.name} wrote with {codec}",
                                  lambda: compare(written, reader.read(topic, 1, len(written)), plain or reader.name == "native"))
-        for name, work in admin.checks(ring) + groups.checks(ring):
+        for name, work in admin.checks(ring):
             report.check(name, work)
         assert ring.process.poll() is None, "the broker ended"
     finally:

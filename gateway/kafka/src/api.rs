@@ -141,13 +141,12 @@ impl Api {
 }
 
 impl Request {
-    /// Decodes the body behind a header, to its last byte. Record data shares the memory of `from`.
+    /// Decodes the body behind a header. Bytes behind the last field are passed over, as Kafka does: librdkafka sends
+    /// some when it asks for all topics. Record data shares the memory of `from`.
     pub fn decode(header: &RequestHeader, from: &mut Reader) -> Result<Self, DecodeError> {
         let unknown = DecodeError::UnknownApi { key: header.api_key, version: header.version };
         let api = Api::from_key(header.api_key).filter(|api| api.has(header.version)).ok_or(unknown)?;
-        let request = Self::decode_body(api, from, api.form(header.version))?;
-        from.finish()?;
-        Ok(request)
+        Self::decode_body(api, from, api.form(header.version))
     }
 
     /// A request as a client sends it, without the length in front. For tests and tools.

@@ -4,7 +4,7 @@ mod bookie;
 mod hostile;
 mod kafka;
 mod kafka_client;
-mod kafka_groups;
+mod kafka_group_wire;
 mod kafka_hostile;
 mod kafka_tls;
 mod moves;

@@ -153,7 +153,7 @@ async fn status(connect: &crate::args::Connect, json: bool) -> Result<()> {
             .iter()
             .map(|g| {
                 json!({ "id": g.id, "name": g.name,
-            "addresses": g.addresses, "zone": g.zone, "live": g.live, "draining": g.draining,
+            "addresses": g.addresses, "kafka": g.kafka, "zone": g.zone, "live": g.live, "draining": g.draining,
             "partitions": g.partitions })
             })
             .collect();
@@ -202,7 +202,10 @@ async fn status(connect: &crate::args::Connect, json: bool) -> Result<()> {
             "gateway".to_owned(),
             g.name.clone(),
             state.to_owned(),
-            g.addresses.join(" "),
+            match g.kafka.is_empty() {
+                true => g.addresses.join(" "),
+                false => format!("{}, Kafka {}", g.addresses.join(" "), g.kafka),
+            },
             format!("{} partitions", g.partitions),
         ]);
     }

@@ -31,6 +31,14 @@ fn metadata_1_of_all_topics() {
 }
 
 #[test]
+fn metadata_12_of_all_topics_as_librdkafka_sends_it() {
+    // The count has the room of a plain one: null, then what reads as the next fields, and three bytes too many.
+    let (_, request) = decode(b"\x00\x03\x00\x0c\x00\x00\x00\x03\x00\x07rdkafka\x00\x00\x00\x00\x00\x00\x00\x00");
+    let Request::Metadata(body) = request else { panic!("another API") };
+    assert_eq!(body.topics, None);
+}
+
+#[test]
 fn an_unsupported_version_is_answered_in_version_0() {
     let body = api_versions::Response {
         error_code: crate::code::UNSUPPORTED_VERSION,
