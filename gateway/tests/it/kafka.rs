@@ -30,8 +30,7 @@ async fn both_doors_see_the_same_records_at_the_same_offsets() {
     let created = kafka.create("shared", 2, &[]).await;
     assert_eq!((created.error_code, created.num_partitions), (code::NONE, 2));
     within(send(&producer(&native), "shared", 1, 0..10)).await;
-    let mut offset = 10;
-    for compression in Compression::ALL {
+    for (offset, compression) in (10..).zip(Compression::ALL) {
         let value = format!("record {offset}");
         let sent = batch(compression, 1_000, &[&value], None);
         let stored = kafka.produce(9, "shared", 1, sent.bytes().clone()).await;
@@ -40,7 +39,6 @@ async fn both_doors_see_the_same_records_at_the_same_offsets() {
         let fetched = kafka.fetch_one("shared", 1, offset).await;
         let got = fetched.records.0.concat();
         assert_eq!((&got[8..12], &got[16..]), (&sent.bytes()[8..12], &sent.bytes()[16..]));
-        offset += 1;
     }
     assert_eq!(read_all(&native, "shared", 1).await, numbered(0..15));
     let all = values(&kafka.fetch_one("shared", 1, 0).await.records);
