@@ -20,7 +20,6 @@ use crate::tail::CachedEntry;
 struct Collected {
     completions: Vec<(Ticket, Result<Completed, Refusal>)>,
     high_watermark: Option<Offset>,
-    log_start: Option<Offset>,
     phase: Option<Phase>,
 }
 
@@ -52,12 +51,14 @@ impl Shard {
         while let Some(effect) = slot.core.poll() {
             self.carry(now, id, slot, effect, &mut collected);
         }
-        let Collected { completions, high_watermark, log_start, phase } = collected;
+        let Collected { completions, high_watermark, phase } = collected;
+        // Raised by a command of ours or, while another gateway owned the partition, by one of its.
+        let log_start = slot.core.bounds().map_or(0, |bounds| bounds.log_start);
         let epoch = slot.core.epoch();
         slot.handle.publish(|news| {
             news.epoch = epoch.unwrap_or(news.epoch);
             news.high_watermark = high_watermark.unwrap_or(news.high_watermark);
-            news.log_start = log_start.unwrap_or(news.log_start);
+            news.log_start = news.log_start.max(log_start);
             news.phase = phase.unwrap_or(news.phase);
         });
         for (ticket, outcome) in completions {
@@ -83,7 +84,8 @@ impl Shard {
             Effect::Committed(entry) => self.committed(id, &entry),
             Effect::Suspect(member) => self.penalties.penalise(now, member.bookie),
             Effect::HighWatermark(offset) => collected.high_watermark = Some(offset),
-            Effect::LogStart(offset) => collected.log_start = Some(offset),
+            // Read off the core below, with all other ways in which it moves.
+            Effect::LogStart(_) => {}
             Effect::Phase(phase) => {
                 tracing::debug!(partition = %id, ?phase, "partition phase");
                 collected.phase = Some(phase);

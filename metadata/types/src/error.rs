@@ -126,6 +126,36 @@ error_table! {
     /// The entry was held and can't be read back.
     Damaged = 87, Retry, kafka 56;
 
+    /// Not one that a group may have: empty.
+    InvalidGroupId = 120, Fatal, kafka 24;
+    /// This gateway does not coordinate the group.
+    NotCoordinator = 121, RefreshMetadata, kafka 16;
+    /// The coordinator has not read the group's state yet.
+    CoordinatorLoading = 122, Retry, kafka 14;
+    CoordinatorUnavailable = 123, Retry, kafka 15;
+    UnknownGroup = 124, Fatal, kafka 69;
+    GroupNotEmpty = 125, Fatal, kafka 68;
+    /// The group has as many members as it may.
+    GroupFull = 126, Fatal, kafka 81;
+    /// Another kind of group uses the name, or no protocol is known to all members.
+    InconsistentGroupProtocol = 127, Fatal, kafka 23;
+    UnknownMember = 128, Fatal, kafka 25;
+    /// Join again with the member id of the answer.
+    MemberIdRequired = 129, Retry, kafka 79;
+    IllegalGeneration = 130, Fatal, kafka 22;
+    RebalanceInProgress = 131, Retry, kafka 27;
+    InvalidSessionTimeout = 132, Fatal, kafka 26;
+    /// A newer member uses the same instance id.
+    FencedInstance = 133, Fatal, kafka 82;
+    /// The member of this instance id has not left.
+    UnreleasedInstance = 134, Fatal, kafka 111;
+    FencedMemberEpoch = 135, Fatal, kafka 110;
+    StaleMemberEpoch = 136, Fatal, kafka 113;
+    UnsupportedAssignor = 137, Fatal, kafka 112;
+    InvalidRegex = 138, Fatal, kafka 128;
+    OffsetMetadataTooLarge = 139, Fatal, kafka 12;
+    GroupSubscribed = 140, Fatal, kafka 86;
+
     /// A precondition of a metadata command did not hold; the message says which.
     Precondition = 100, Fatal, kafka 42;
     NoSuchSession = 101, RefreshMetadata, kafka -1;

@@ -46,10 +46,11 @@ async fn nobody_listens_and_a_port_in_use() {
 
     let folder = broker.folder.path().join("second").to_string_lossy().into_owned();
     let http = format!("127.0.0.1:{free}");
-    let second = ["standalone", "--data", &folder, "--quic", &broker.quic, "--http", &http];
+    let second = ["standalone", "--data", &folder, "--quic", &broker.quic, "--kafka", "off", "--http", &http];
     refused(Command::new(ESKER).args(second).output().expect("starts"), 1, &[&broker.quic, "in use"]);
     let data = broker.data().to_string_lossy().into_owned();
-    let twice = ["standalone", "--data", &data, "--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let twice =
+        ["standalone", "--data", &data, "--quic", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     refused(Command::new(ESKER).args(twice).output().expect("starts"), 1, &["another process"]);
 }
 
