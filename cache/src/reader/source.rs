@@ -59,13 +59,7 @@ pub(super) struct Located {
 }
 
 impl Located {
-    pub(super) fn new(
-        store: Store,
-        identity: Identity,
-        segment: SegmentId,
-        footer: Arc<Footer>,
-        class: Class,
-    ) -> Self {
+    pub(super) fn new(store: Store, identity: Identity, segment: SegmentId, footer: Arc<Footer>, class: Class) -> Self {
         Self { store, key: identity.key.to_string(), class, identity, segment, footer }
     }
 
@@ -104,12 +98,7 @@ impl Source for Located {
     }
 }
 
-fn load(
-    store: Store,
-    key: String,
-    class: Class,
-    wants: Vec<Want>,
-) -> BoxFuture<'static, Result<Vec<Bytes>, Error>> {
+fn load(store: Store, key: String, class: Class, wants: Vec<Want>) -> BoxFuture<'static, Result<Vec<Bytes>, Error>> {
     async move {
         let start = wants.first().map_or(0, |want| want.start);
         let lengths: Vec<usize> = wants.iter().map(|want| want.length).collect();
