@@ -8,6 +8,7 @@ pub mod error;
 mod input;
 pub mod manifest;
 pub mod object;
+pub mod steps;
 
 pub use error::FormatError;
 pub use esker_types::{ObjectKey, PageKey};
