@@ -84,8 +84,8 @@ error_table! {
     Moved = 41, UnknownOutcome, kafka 6;
     /// The owner is still recovering the partition.
     Recovering = 42, Retry, kafka 5;
-    /// Too few bookies to reach the ack quorum.
-    NotEnoughBookies = 43, Retry, kafka 19;
+    /// Too few bookies take entries for the ack quorum. Some may hold the batch: it is stored if they return.
+    NotEnoughBookies = 43, UnknownOutcome, kafka 20;
     FencedEpoch = 44, RefreshMetadata, kafka 74;
     UnknownEpoch = 45, Retry, kafka 75;
     OffsetOutOfRange = 46, Fatal, kafka 1;

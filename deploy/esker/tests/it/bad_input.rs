@@ -88,7 +88,7 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     std::fs::write(&file, &input).expect("written");
     let output = broker.run(&["produce", "t", "--file", &file.to_string_lossy(), "--json", "--delivery-timeout", "3s"]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the acked prefix as JSON");
-    refused(output, 1, &["not acknowledged"]);
+    refused(output, 1, &["not acknowledged", "read-only because their disks are full", "bookie.disk.budget"]);
     let acked = said["records"].as_u64().expect("a number") as usize;
     assert!(acked > 0);
     for _ in 0..2 {
