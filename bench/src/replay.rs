@@ -1,5 +1,6 @@
 //! How fast history is read back: the tier reader against bare GETs of the same objects, in turns within one run.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -7,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use esker_cache::pools::PoolMetrics;
 use esker_cache::store::StoreMetrics;
 use esker_cache::testing::{offload, segment};
-use esker_cache::{Class, Config, For, Pools, Reader, Start, Store};
+use esker_cache::{Class, Config, Error, For, Pools, Reader, Start, Store};
 use esker_cache_core::manifest::LeafEntry;
 use esker_types::units::ByteCount;
 use esker_types::{ClusterId, PartitionId, SegmentId};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 /// What to measure.
@@ -132,18 +133,19 @@ fn shares(entries: &[LeafEntry], readers: usize) -> Vec<Vec<LeafEntry>> {
 async fn bare(store: &Store, entries: &[LeafEntry], readers: usize) -> Result<Duration> {
     let started = Instant::now();
     let tasks = shares(entries, readers).into_iter().map(|share| {
-        let store = store.clone();
+        let mut requests = Vec::new();
+        for place in share.iter().map(|entry| &entry.place) {
+            let (key, end) = (place.key.to_string(), place.position + place.len);
+            let ranges = (place.position..end).step_by(REQUEST as usize);
+            requests.extend(ranges.map(|at| (store.clone(), key.clone(), at..end.min(at + REQUEST))));
+        }
         tokio::spawn(async move {
-            let requests = share.iter().flat_map(|entry| {
-                let (from, to) = (entry.place.position, entry.place.position + entry.place.len);
-                let ranges = (from..to).step_by(REQUEST as usize);
-                ranges.map(move |at| (entry.place.key.to_string(), at..to.min(at + REQUEST)))
-            });
-            let reads = requests.map(|(key, range)| {
-                let store = store.clone();
-                async move { store.read(&key, range, Class::Replay).await.map(|bytes| bytes.len() as u64) }
-            });
-            stream::iter(reads).buffered(DEPTH).try_fold(0, async |sum, bytes| Ok(sum + bytes)).await
+            let mut reads = stream::iter(requests.into_iter().map(get)).buffered(DEPTH);
+            let mut sum = 0;
+            while let Some(bytes) = reads.next().await {
+                sum += bytes?;
+            }
+            Ok::<u64, Error>(sum)
         })
     });
     let mut read = 0;
@@ -153,6 +155,10 @@ async fn bare(store: &Store, entries: &[LeafEntry], readers: usize) -> Result<Du
     let expected: u64 = entries.iter().map(|entry| entry.place.len).sum();
     anyhow::ensure!(read == expected, "{read} bytes came back of {expected}");
     Ok(started.elapsed())
+}
+
+async fn get((store, key, range): (Store, String, Range<u64>)) -> Result<u64, Error> {
+    store.read(&key, range, Class::Replay).await.map(|bytes| bytes.len() as u64)
 }
 
 /// All entries through the reader, each one parsed.

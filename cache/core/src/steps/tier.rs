@@ -46,14 +46,23 @@ pub enum Step {
 /// How a step went. What is not told failed, or nobody knows: it is tried again.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Written { n: u64, place: ObjectPlace },
-    Verified { n: u64 },
+    Written {
+        n: u64,
+        place: ObjectPlace,
+    },
+    Verified {
+        n: u64,
+    },
     /// The object is not there, or not what it should be: it is given up, and written anew under another name.
-    Bad { n: u64 },
+    Bad {
+        n: u64,
+    },
     /// A command was refused for good.
     Rejected,
     PagesWritten(SetRoot),
-    VerifiedAgain { n: u64 },
+    VerifiedAgain {
+        n: u64,
+    },
     Emptied(Vec<Grave>),
 }
 

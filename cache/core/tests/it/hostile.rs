@@ -9,10 +9,8 @@ use proptest::prelude::*;
 use crate::samples::*;
 
 fn object() -> (Vec<u8>, Vec<SegmentFacts>) {
-    let segments = [
-        segment(4, 100, &[noise(20, 1), vec![7; 400], noise(60, 3)]),
-        segment(5, 300, &[noise(5, 4), vec![9; 300]]),
-    ];
+    let segments =
+        [segment(4, 100, &[noise(20, 1), vec![7; 400], noise(60, 3)]), segment(5, 300, &[noise(5, 4), vec![9; 300]])];
     let facts = segments.iter().map(|(facts, _)| *facts).collect();
     (encode(identity(4), 256, &segments).0, facts)
 }

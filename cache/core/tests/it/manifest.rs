@@ -49,7 +49,10 @@ fn segments_are_found_by_offset_and_by_time() {
     assert_eq!(segment_at_time(&root, 256_001, 0, &get), Ok(None));
     assert_eq!(segment_at_time(&root, 0, 5_000, &get).unwrap().map(|entry| entry.n), Some(500), "not below the start");
     let place = bucket.root.as_ref().unwrap();
-    assert_eq!((place.segments, place.bytes, place.base_offset, place.end_offset), (2_560, 2_560 * (64 << 20), 10, 25_610));
+    assert_eq!(
+        (place.segments, place.bytes, place.base_offset, place.end_offset),
+        (2_560, 2_560 * (64 << 20), 10, 25_610)
+    );
 }
 
 #[test]
@@ -66,7 +69,8 @@ fn what_is_replaced_is_buried_with_the_change_and_leaves_with_the_next() {
     let mut bucket = Bucket::new();
     let first = fold(&mut bucket, 1, 10);
     let second = fold(&mut bucket, 11, 20);
-    let reached: BTreeSet<PageKey> = tree_pages(&root_of(&bucket), &|of: &PageRef| bucket.get(of)).unwrap().into_iter().collect();
+    let reached: BTreeSet<PageKey> =
+        tree_pages(&root_of(&bucket), &|of: &PageRef| bucket.get(of)).unwrap().into_iter().collect();
     let graves = root_of(&bucket).graveyard;
     let buried: BTreeSet<PageKey> = graves
         .iter()
@@ -158,7 +162,8 @@ fn a_million_segments_cost_a_lookup_no_more_than_a_thousand() {
             assert!(bucket.fetched.borrow().len() <= 3, "{target} segments: {:?}", bucket.fetched.borrow());
         }
         // Replaced pages are gone, as the grace would have them.
-        let keep: BTreeSet<PageKey> = tree_pages(&root_of(&bucket), &|of: &PageRef| bucket.get(of)).unwrap().into_iter().collect();
+        let keep: BTreeSet<PageKey> =
+            tree_pages(&root_of(&bucket), &|of: &PageRef| bucket.get(of)).unwrap().into_iter().collect();
         bucket.stored.retain(|key, _| keep.contains(key) || *key == place.key);
         let emptied = root_of(&bucket).graveyard;
         bucket.edit(&Edit { emptied, ..Edit::default() });

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_cache_core::manifest::{Edit, Edited, LeafEntry, Page, PageNames, PageRef, decode_page, edit};
-use esker_cache_core::object::{
-    Directory, Encoder, EncoderOptions, Finished, Footer, Identity, SegmentFacts, Trailer,
-};
+use esker_cache_core::object::{Directory, Encoder, EncoderOptions, Finished, Footer, Identity, SegmentFacts, Trailer};
 use esker_metadata_core::{ObjectPlace, RootPlace};
 use esker_types::entry::{CHAIN_START, NO_SNAPSHOT};
 use esker_types::*;

@@ -149,17 +149,8 @@ fn make(state: &State, d: Dice) -> Command {
             let ver = p.root_ver() + u64::from(!d.c.is_multiple_of(9));
             let key = PageKey { incarnation: 0, partition: at, epoch, seq: u64::from(d.c) };
             let folded_to = p.folded_to() + u64::from(d.b % 4);
-            let root = RootPlace {
-                key,
-                ver,
-                len: 1,
-                crc: 1,
-                folded_to,
-                segments: 1,
-                bytes: 1,
-                base_offset: 0,
-                end_offset: 1,
-            };
+            let root =
+                RootPlace { key, ver, len: 1, crc: 1, folded_to, segments: 1, bytes: 1, base_offset: 0, end_offset: 1 };
             let log_start = d.c.is_multiple_of(6).then_some(p.log_start + i64::from(d.b % 3));
             SetRoot { partition: at, epoch, expect_ver: p.root_ver(), root, log_start }.into()
         }
@@ -296,8 +287,19 @@ fn the_generator_reaches_what_it_must() {
         let applied = w.state.apply::<AllRules>(w.wall, std::slice::from_ref(&command));
         *seen.entry((command.name(), applied.results[0].is_ok())).or_default() += 1;
     }
-    for name in ["assign", "open", "roll", "handover", "force-close", "put-intent", "drop-bookie-copies", "delete-done", "offload-commit", "set-root", "pin"]
-    {
+    for name in [
+        "assign",
+        "open",
+        "roll",
+        "handover",
+        "force-close",
+        "put-intent",
+        "drop-bookie-copies",
+        "delete-done",
+        "offload-commit",
+        "set-root",
+        "pin",
+    ] {
         for accepted in [true, false] {
             let count = seen.get(&(name, accepted)).copied().unwrap_or(0);
             assert!(count >= 20, "{name} accepted={accepted}: {count} of {seen:?}");
