@@ -47,6 +47,9 @@ pub enum Command {
     /// Owners of partitions, and moving them
     #[command(subcommand)]
     Partition(Partition),
+    /// Buckets for old segments: make one ready, and check that it does what it must
+    #[command(subcommand)]
+    Bucket(Bucket),
     /// Certificates for a cluster
     #[command(subcommand)]
     Tls(Tls),
@@ -398,6 +401,26 @@ pub enum Partition {
         to: String,
         #[command(flatten)]
         connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Bucket {
+    /// Create it if there is none, have abandoned uploads removed, look at versioning. Credentials come from the
+    /// environment. Example: esker bucket setup s3://logs/prod?region=eu-central-1
+    Setup {
+        #[arg(value_name = "URL")]
+        url: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Try reading, writing, conditional creation, ranged reads, uploads in parts and deleting, each by name.
+    /// Example: esker bucket check file:///srv/esker
+    Check {
+        #[arg(value_name = "URL")]
+        url: String,
         #[command(flatten)]
         output: Output,
     },

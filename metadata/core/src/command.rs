@@ -7,7 +7,7 @@ use esker_types::{
     SessionId, TopicId,
 };
 
-use crate::records::{GatewayAddresses, NodeRef};
+use crate::records::{GatewayAddresses, NodeRef, ObjectPlace, RootPlace};
 use crate::wire::{self, DecodeError};
 
 /// Commands that may travel as one raft entry.
@@ -257,10 +257,48 @@ crate::messages! {
         2 epoch: Epoch = [uint32],
         3 upto_n: u64 = [uint64],
     }
+
+    /// A closed segment is safe in the bucket: written, read back and found whole (R12). The loser of two attempts is
+    /// refused; its object is left to the sweep.
+    pub struct OffloadCommit {
+        1 partition: PartitionId = [uint64],
+        2 epoch: Epoch = [uint32],
+        3 n: u64 = [uint64],
+        /// The segment's, as the object's footer says it.
+        4 digest: u64 = [fixed64],
+        5 end_offset: Offset = [int64],
+        6 place: ObjectPlace = [message, required],
+    }
+
+    /// Puts a new version of the manifest in place of version `expect_ver`, 0 for the first one. All segments up to
+    /// `root.folded_to` must be in objects, or below the log start.
+    pub struct SetRoot {
+        1 partition: PartitionId = [uint64],
+        2 epoch: Epoch = [uint32],
+        3 expect_ver: u64 = [uint64],
+        4 root: RootPlace = [message, required],
+        /// Readers are refused below it from now on, as by `DeleteBegin`.
+        5 log_start: Option<Offset> = [int64, optional],
+    }
+
+    /// Keeps what version `root_ver` of the manifest reaches from being deleted. Of the current version, or of one that
+    /// `id` holds already.
+    pub struct Pin {
+        1 partition: PartitionId = [uint64],
+        2 id: u64 = [uint64],
+        3 root_ver: u64 = [uint64],
+        /// Milliseconds, up to 7 days; renew it in time.
+        4 ttl_ms: u32 = [uint32],
+    }
+
+    pub struct Unpin {
+        1 partition: PartitionId = [uint64],
+        2 id: u64 = [uint64],
+    }
 }
 
 crate::union! {
-    /// One command. Tags 50-59 wait for the object tier: OffloadCommit, SetRoot, Pin, Unpin.
+    /// One command.
     pub enum Command {
         1 InitCluster(InitCluster),
         2 FinalizeVersion(FinalizeVersion),
@@ -289,6 +327,10 @@ crate::union! {
         42 DropBookieCopies(DropBookieCopies),
         43 DeleteBegin(DeleteBegin),
         44 DeleteDone(DeleteDone),
+        50 OffloadCommit(OffloadCommit),
+        51 SetRoot(SetRoot),
+        52 Pin(Pin),
+        53 Unpin(Unpin),
     }
 }
 
@@ -353,6 +395,10 @@ impl Command {
             Self::DropBookieCopies(_) => "drop-bookie-copies",
             Self::DeleteBegin(_) => "delete-begin",
             Self::DeleteDone(_) => "delete-done",
+            Self::OffloadCommit(_) => "offload-commit",
+            Self::SetRoot(_) => "set-root",
+            Self::Pin(_) => "pin",
+            Self::Unpin(_) => "unpin",
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct State {
     wall: WallMs,
     /// Sum of the hashes of all rows; order does not matter, so it is kept in O(changed).
     sum: u64,
+    /// Sum of the canonical lengths of all rows.
+    weight: u64,
     cluster: Option<Arc<ClusterRecord>>,
     topics: BTreeMap<TopicId, Arc<TopicRecord>>,
     /// Derived from `topics`.
@@ -52,6 +54,11 @@ impl State {
     /// The state machine's clock: the largest leader time applied so far.
     pub fn wall(&self) -> WallMs {
         self.wall
+    }
+
+    /// Bytes that the rows come to in their canonical form: what memory and snapshot grow with.
+    pub fn accounted_bytes(&self) -> u64 {
+        self.weight
     }
 
     /// None before `InitCluster`.
@@ -231,7 +238,7 @@ impl State {
     }
 
     pub(crate) fn put(&mut self, change: &Change) {
-        let sum = &mut self.sum;
+        let sum = &mut (&mut self.sum, &mut self.weight);
         match change {
             Change::Cluster(row) => {
                 let old = self.cluster.replace(row.clone());
@@ -275,7 +282,7 @@ fn span(partition: PartitionId) -> RangeInclusive<SegmentId> {
 }
 
 fn put_row<K: Ord, T: Wire>(
-    sum: &mut u64,
+    sum: &mut Sums<'_>,
     table: u64,
     rows: &mut BTreeMap<K, Arc<T>>,
     key: K,
@@ -286,19 +293,30 @@ fn put_row<K: Ord, T: Wire>(
     old
 }
 
-fn drop_row<K: Ord, T: Wire>(sum: &mut u64, table: u64, rows: &mut BTreeMap<K, Arc<T>>, key: &K) -> Option<Arc<T>> {
+fn drop_row<K: Ord, T: Wire>(
+    sum: &mut Sums<'_>,
+    table: u64,
+    rows: &mut BTreeMap<K, Arc<T>>,
+    key: &K,
+) -> Option<Arc<T>> {
     let old = rows.remove(key);
     swap(sum, table, old.as_ref(), None);
     old
 }
 
-/// Takes the old row's hash out of the sum and puts the new one's in.
-fn swap<T: Wire>(sum: &mut u64, table: u64, old: Option<&Arc<T>>, new: Option<&Arc<T>>) {
-    let hash = |row: &Arc<T>| {
+/// Hashes and lengths of all rows.
+type Sums<'a> = (&'a mut u64, &'a mut u64);
+
+/// Takes the old row out of the sums and puts the new one in.
+fn swap<T: Wire>(sums: &mut Sums<'_>, table: u64, old: Option<&Arc<T>>, new: Option<&Arc<T>>) {
+    let measure = |row: Option<&Arc<T>>| {
+        let Some(row) = row else { return (0, 0) };
         let mut canon = Canon::default();
         canon.word(table);
         row.digest(&mut canon);
-        canon.finish()
+        (canon.finish(), canon.len() as u64)
     };
-    *sum = sum.wrapping_sub(old.map_or(0, hash)).wrapping_add(new.map_or(0, hash));
+    let ((old_hash, old_len), (new_hash, new_len)) = (measure(old), measure(new));
+    *sums.0 = sums.0.wrapping_sub(old_hash).wrapping_add(new_hash);
+    *sums.1 = sums.1.wrapping_sub(old_len).wrapping_add(new_len);
 }

@@ -82,6 +82,10 @@ impl Canon {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn finish(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(&self.0)
     }

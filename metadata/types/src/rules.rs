@@ -51,6 +51,14 @@ pub trait Rules: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     const DUPLICATE_KEEPS_OFFSET: bool = true;
     /// 2.6: a bookie reads the epochs of its open segments from metadata at every boot.
     const EPOCHS_READ_AT_BOOT: bool = true;
+    /// R12: an object is committed only after it was read back whole.
+    const OFFLOAD_VERIFIED: bool = true;
+    /// R12: copies on bookies go only after a second read of the object.
+    const DROP_AFTER_SECOND_READ: bool = true;
+    /// R16: what a manifest no longer reaches is deleted a grace after the change, for those who still read it.
+    const DELETE_AFTER_GRACE: bool = true;
+    /// 2.7: the sweep deletes what no manifest reaches, never what has no record.
+    const SWEEP_BY_REACHABILITY: bool = true;
 }
 
 /// Production: every rule holds.

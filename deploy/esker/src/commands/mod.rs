@@ -1,5 +1,6 @@
 //! The commands that talk to a cluster, one file per word.
 
+pub mod bucket;
 pub mod config;
 mod connect;
 pub mod consume;

@@ -135,6 +135,7 @@ impl Tx<'_> {
             opened: open.opened,
             closed: self.state.wall(),
             ver: 0,
+            object: None,
         };
         Ok((partition, Some(Arc::new(segment))))
     }

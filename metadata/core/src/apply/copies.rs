@@ -80,8 +80,9 @@ impl Tx<'_> {
             );
             return Err(Reject::precondition(reason));
         }
-        // I10: the copies are the only place of records that readers may still ask for.
-        let needed = |s: &&Arc<ClosedSegment>| s.segment.n < c.upto_n && s.end_offset > partition.log_start;
+        // I10: the copies are the only place of records that readers may still ask for, unless they are in the bucket.
+        let gone = |s: &&Arc<ClosedSegment>| s.object.is_none() && s.end_offset > partition.log_start;
+        let needed = |s: &&Arc<ClosedSegment>| s.segment.n < c.upto_n && gone(s);
         if let Some(segment) = self.state.chain(c.partition).find(needed) {
             let reason = format!("segment {} holds records above the log start and no other copy", segment.segment);
             return Err(Reject::precondition(reason));
@@ -89,6 +90,7 @@ impl Tx<'_> {
         partition.copies_from = c.upto_n;
         partition.dropped.retain(|n| *n >= c.upto_n);
         self.put(Arc::new(partition));
+        self.forget_folded(c.partition);
         Ok(Reply::DONE)
     }
 
@@ -115,8 +117,10 @@ impl Tx<'_> {
                 format!("copies of partition {} from segment {} on are kept", c.partition, partition.copies_from);
             return Err(Reject::precondition(reason));
         }
+        // A segment that is in the bucket waits to be folded: its object's name must not be lost.
         let below = self.state.chain(c.partition).take_while(|s| s.segment.n < c.upto_n);
-        let keys: Vec<SegmentKey> = below.map(|s| SegmentKey { id: s.segment }).collect();
+        let keys: Vec<SegmentKey> =
+            below.filter(|s| s.object.is_none()).map(|s| SegmentKey { id: s.segment }).collect();
         keys.into_iter().for_each(|key| self.put(Change::SegmentGone(key)));
         Ok(Reply::DONE)
     }

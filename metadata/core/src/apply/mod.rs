@@ -5,6 +5,7 @@ mod close;
 mod cluster;
 mod copies;
 mod node;
+mod objects;
 mod ownership;
 mod topic;
 
@@ -86,6 +87,10 @@ impl Tx<'_> {
             Command::DropBookieCopies(c) => self.drop_bookie_copies(c),
             Command::DeleteBegin(c) => self.delete_begin(c),
             Command::DeleteDone(c) => self.delete_done(c),
+            Command::OffloadCommit(c) => self.offload_commit(c),
+            Command::SetRoot(c) => self.set_root(c),
+            Command::Pin(c) => self.pin(c),
+            Command::Unpin(c) => self.unpin(c),
         }
     }
 

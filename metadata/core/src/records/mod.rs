@@ -2,11 +2,13 @@
 
 mod cluster;
 mod node;
+mod object;
 mod partition;
 mod topic;
 
 pub use cluster::{ClusterRecord, IntentRecord};
 pub use node::{BookieRecord, BookieState, GatewayAddresses, GatewayRecord, NodeRef, SessionRecord};
+pub use object::{ObjectPlace, PINS_MAX, PinRecord, RootPlace};
 pub use partition::{
     ClosedSegment, DROPPED_MAX, DeletedPartition, LastClosed, LostRange, OpenSegment, Owner, PartitionRecord,
 };

@@ -2,6 +2,8 @@ use esker_types::{
     EntryId, Epoch, GatewayId, Member, Offset, PartitionId, Quorum, SegmentId, SessionId, TopicId, WallMs,
 };
 
+use super::object::{ObjectPlace, PinRecord, RootPlace};
+
 /// Dropped segments that a partition remembers; a bookie sets copies of older ones aside for 72 h instead.
 pub const DROPPED_MAX: usize = 256;
 
@@ -75,6 +77,10 @@ crate::messages! {
         /// The newest segments that were dropped from the chain for holding no record, at most [`DROPPED_MAX`]: any copy
         /// of one is garbage.
         13 dropped: Vec<u64> = [uint64, repeated],
+        /// The manifest of what is in the bucket. None: nothing was folded yet.
+        14 root: Option<RootPlace> = [message, optional],
+        /// At most [`super::PINS_MAX`].
+        15 pins: Vec<PinRecord> = [message, repeated],
     }
 
     /// A segment that will never grow again. `last`, `end_offset` and `digest` never change (I2).
@@ -100,6 +106,8 @@ crate::messages! {
         14 closed: WallMs = [int64],
         /// Raised by every change of `members` or `holders`.
         15 ver: u32 = [uint32],
+        /// Where the same entries are in the bucket. None: on bookies only.
+        16 object: Option<ObjectPlace> = [message, optional],
     }
 
     /// A partition of a deleted topic: bookies may forget it, fences and all (I8, R14).
@@ -126,6 +134,8 @@ impl PartitionRecord {
             copies_from: 1,
             lost: Vec::new(),
             dropped: Vec::new(),
+            root: None,
+            pins: Vec::new(),
         }
     }
 

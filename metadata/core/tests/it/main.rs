@@ -6,6 +6,7 @@ mod close;
 mod copies;
 mod format;
 mod nodes;
+mod objects;
 mod ownership;
 mod plan;
 mod random;

@@ -79,7 +79,7 @@ fn make(state: &State, d: Dice) -> Command {
     let (g, b) = (u64::from(d.b % 3) + 1, u64::from(d.b % 5) + 1);
     let upto_n = u64::from(d.b) % (p.next_n + 1);
     let at = p.id;
-    match d.op % 30 {
+    match d.op % 34 {
         0 if d.c % 8 == 1 => {
             let session = p.owner.as_ref().map_or(session, |owner| owner.session);
             Release { partition: at, epoch, session }.into()
@@ -127,6 +127,33 @@ fn make(state: &State, d: Dice) -> Command {
             validate_only: d.c.is_multiple_of(2),
         }
         .into(),
+        29..=31 => {
+            let key = ObjectKey {
+                incarnation: 0,
+                partition: at,
+                n: segment.n,
+                epoch,
+                attempt: u64::from(d.c % 3),
+                shared: false,
+            };
+            let (digest, end_offset) = closed.map_or((0, 0), |s| (s.digest, s.end_offset));
+            let place =
+                ObjectPlace { key, position: 60, len: 9, footer_position: 69, footer_len: 9, footer_crc: 1, size: 99 };
+            OffloadCommit { partition: at, epoch, n: segment.n, digest, end_offset, place }.into()
+        }
+        32 if d.c.is_multiple_of(4) => {
+            Pin { partition: at, id: u64::from(d.b % 3), root_ver: p.root_ver(), ttl_ms: 1 + u32::from(d.c) }.into()
+        }
+        32 if d.c % 4 == 1 => Unpin { partition: at, id: u64::from(d.b % 3) }.into(),
+        32 => {
+            let ver = p.root_ver() + u64::from(!d.c.is_multiple_of(9));
+            let key = PageKey { incarnation: 0, partition: at, epoch, seq: u64::from(d.c) };
+            let folded_to = p.folded_to() + u64::from(d.b % 4);
+            let root =
+                RootPlace { key, ver, len: 1, crc: 1, folded_to, segments: 1, bytes: 1, base_offset: 0, end_offset: 1 };
+            let log_start = d.c.is_multiple_of(6).then_some(p.log_start + i64::from(d.b % 3));
+            SetRoot { partition: at, epoch, expect_ver: p.root_ver(), root, log_start }.into()
+        }
         _ if d.c.is_multiple_of(16) => LoseBookie { bookie: BookieId(b), instance: instance(b) }.into(),
         _ => Roll { partition: at, epoch, close, next: None }.into(),
     }
@@ -260,8 +287,19 @@ fn the_generator_reaches_what_it_must() {
         let applied = w.state.apply::<AllRules>(w.wall, std::slice::from_ref(&command));
         *seen.entry((command.name(), applied.results[0].is_ok())).or_default() += 1;
     }
-    for name in ["assign", "open", "roll", "handover", "force-close", "put-intent", "drop-bookie-copies", "delete-done"]
-    {
+    for name in [
+        "assign",
+        "open",
+        "roll",
+        "handover",
+        "force-close",
+        "put-intent",
+        "drop-bookie-copies",
+        "delete-done",
+        "offload-commit",
+        "set-root",
+        "pin",
+    ] {
         for accepted in [true, false] {
             let count = seen.get(&(name, accepted)).copied().unwrap_or(0);
             assert!(count >= 20, "{name} accepted={accepted}: {count} of {seen:?}");

@@ -1,0 +1,274 @@
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use esker_metadata_core::{
+    ClosedSegment, Command, DropBookieCopies, ObjectPlace, OffloadCommit, PartitionInfo, RootPlace, SetRoot,
+};
+use esker_types::{Epoch, Offset, Rules, WallMs};
+
+use crate::manifest::{Edit, Grave, LeafEntry, TRIM_MIN};
+use crate::object::SegmentFacts;
+
+/// What the topic and the cluster ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Closed segments go to the bucket.
+    pub offload: bool,
+    /// Segments that make a fold worth its pages.
+    pub fold_segments: usize,
+    /// Age of the oldest segment at which fewer are folded too, ms.
+    pub fold_age_ms: i64,
+    /// How long bookies keep a segment that is safe in the bucket, ms after it was closed. None: for ever.
+    pub local_retention_ms: Option<i64>,
+    /// How long a replaced page or retired object is kept for those who read it, ms. Longer than the longest read.
+    pub grave_ms: i64,
+    /// Least time between two looks into the graveyard, ms.
+    pub empty_every_ms: i64,
+}
+
+/// What the driver is to do. It does one at a time for a partition.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Read the segment from bookies and put it under a name that was never used.
+    Write(SegmentFacts),
+    /// Read the object back, all of it, and compare it with the segment.
+    Verify { facts: SegmentFacts, place: ObjectPlace },
+    /// Propose it.
+    Propose(Command),
+    /// Make the manifest's next version of this and put its pages, the root last.
+    Fold { old: Option<RootPlace>, edit: Edit },
+    /// Read an object once more before its copies go.
+    VerifyAgain { facts: SegmentFacts, place: ObjectPlace },
+    /// Delete what graves of this root from `before` or earlier hold.
+    Empty { root: RootPlace, before: WallMs },
+}
+
+/// How a step went. What is not told failed, or nobody knows: it is tried again.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Written {
+        n: u64,
+        place: ObjectPlace,
+    },
+    Verified {
+        n: u64,
+    },
+    /// The object is not there, or not what it should be: it is given up, and written anew under another name.
+    Bad {
+        n: u64,
+    },
+    /// A command was refused for good.
+    Rejected,
+    PagesWritten(SetRoot),
+    VerifiedAgain {
+        n: u64,
+    },
+    Emptied(Vec<Grave>),
+}
+
+/// Where one partition stands, as far as metadata does not say it.
+#[derive(Clone, Debug)]
+pub struct Tier<R> {
+    epoch: Epoch,
+    /// An object that is on its way to be committed.
+    written: Option<Written>,
+    /// A version of the manifest whose pages are written.
+    root: Option<SetRoot>,
+    /// Segments below this were read a second time.
+    checked_below: u64,
+    /// Log start of the last edit.
+    retired_to: Offset,
+    /// Graves that are empty now; the next version leaves them out.
+    emptied: Vec<Grave>,
+    emptied_at: Option<WallMs>,
+    rules: PhantomData<R>,
+}
+
+#[derive(Clone, Debug)]
+struct Written {
+    n: u64,
+    place: ObjectPlace,
+    verified: bool,
+}
+
+impl<R: Rules> Tier<R> {
+    /// For an owner at `epoch`; another epoch needs another one.
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            written: None,
+            root: None,
+            checked_below: 0,
+            retired_to: 0,
+            emptied: Vec::new(),
+            emptied_at: None,
+            rules: PhantomData,
+        }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn on(&mut self, event: Event) {
+        match event {
+            Event::Written { n, place } => self.written = Some(Written { n, place, verified: false }),
+            Event::Verified { n } => {
+                if let Some(written) = self.written.as_mut().filter(|written| written.n == n) {
+                    written.verified = true;
+                }
+            }
+            Event::Bad { .. } => self.written = None,
+            Event::Rejected => (self.written, self.root) = (None, None),
+            Event::PagesWritten(root) => self.root = Some(root),
+            Event::VerifiedAgain { n } => self.checked_below = self.checked_below.max(n + 1),
+            Event::Emptied(graves) => self.emptied = graves,
+        }
+    }
+
+    /// The next step, or none for now. `info` may be old: then a command is refused, and the record decides.
+    pub fn next(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        if info.record.epoch != self.epoch {
+            return None;
+        }
+        self.unfinished(info)
+            .or_else(|| self.fold(wall, info, policy))
+            .or_else(|| self.drop_copies(wall, info, policy))
+            .or_else(|| self.write(info, policy))
+            .or_else(|| self.empty(wall, info, policy))
+    }
+
+    /// Commands that may or may not have been applied: the record says it, else they are proposed again.
+    fn unfinished(&mut self, info: &PartitionInfo) -> Option<Step> {
+        if let Some(root) = &self.root {
+            if info.record.root_ver() < root.root.ver {
+                return Some(Step::Propose(root.clone().into()));
+            }
+            self.root = None;
+            self.emptied.clear();
+        }
+        let written = self.written.as_ref()?;
+        let row = info.chain.iter().find(|row| row.segment.n == written.n);
+        let Some(row) = row.filter(|row| row.object.is_none()) else {
+            // Ours, or another attempt's: committed either way, and ours is swept if it lost.
+            self.written = None;
+            return None;
+        };
+        let facts = SegmentFacts::from(&**row);
+        if !written.verified && R::OFFLOAD_VERIFIED {
+            return Some(Step::Verify { facts, place: written.place.clone() });
+        }
+        let commit = OffloadCommit {
+            partition: info.record.id,
+            epoch: self.epoch,
+            n: written.n,
+            digest: row.digest,
+            end_offset: row.end_offset,
+            place: written.place.clone(),
+        };
+        Some(Step::Propose(commit.into()))
+    }
+
+    fn fold(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        let record = &info.record;
+        let settled = |row: &&Arc<ClosedSegment>| row.object.is_some() || row.end_offset <= record.log_start;
+        let rows: Vec<&Arc<ClosedSegment>> =
+            info.chain.iter().filter(|row| row.segment.n > record.folded_to()).take_while(settled).collect();
+        let old_enough = rows.first().is_some_and(|row| wall.0.saturating_sub(row.closed.0) >= policy.fold_age_ms);
+        // Those without an object are forgotten by the deletion of records.
+        let any = rows.iter().any(|row| row.object.is_some());
+        let fold_due = any && (rows.len() >= policy.fold_segments || old_enough);
+        if !fold_due && !self.retire_due(info) {
+            return None;
+        }
+        let mut edit = Edit {
+            append: Vec::new(),
+            folded_to: record.folded_to(),
+            retired: Vec::new(),
+            log_start: record.log_start,
+            emptied: self.emptied.clone(),
+            now: wall,
+        };
+        for row in rows.iter().take(if fold_due { usize::MAX } else { 0 }) {
+            edit.folded_to = row.segment.n;
+            match &row.object {
+                Some(place) if row.end_offset > record.log_start => edit.append.push(leaf_entry(row, place)),
+                Some(place) => edit.retired.push(place.key),
+                None => {}
+            }
+        }
+        self.retired_to = record.log_start;
+        Some(Step::Fold { old: record.root.clone(), edit })
+    }
+
+    /// Enough of the manifest lies below the log start to write its first pages anew.
+    fn retire_due(&self, info: &PartitionInfo) -> bool {
+        let (record, Some(root)) = (&info.record, &info.record.root) else { return false };
+        if record.log_start <= self.retired_to.max(root.base_offset) || root.segments == 0 {
+            return false;
+        }
+        let dead = i128::from(record.log_start - root.base_offset);
+        let all = i128::from((root.end_offset - root.base_offset).max(1));
+        record.log_start >= root.end_offset || dead * i128::from(root.segments) / all >= TRIM_MIN as i128
+    }
+
+    /// The newest closed segment stays: recovery falls back to it while the open one is empty.
+    fn drop_copies(&self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        let (record, keep_ms) = (&info.record, policy.local_retention_ms?);
+        let last = record.last.as_ref()?.n;
+        let mut upto_n = record.copies_from;
+        for row in info.chain.iter().filter(|row| row.segment.n >= record.copies_from && row.segment.n < last) {
+            let dead = row.end_offset <= record.log_start;
+            let Some(place) = row.object.as_ref().filter(|_| !dead) else {
+                if dead {
+                    continue;
+                }
+                break;
+            };
+            if wall.0.saturating_sub(row.closed.0) < keep_ms {
+                break;
+            }
+            if row.segment.n >= self.checked_below && R::DROP_AFTER_SECOND_READ {
+                return Some(Step::VerifyAgain { facts: SegmentFacts::from(&**row), place: place.clone() });
+            }
+            upto_n = row.segment.n + 1;
+        }
+        let command = DropBookieCopies { partition: record.id, epoch: self.epoch, upto_n };
+        (upto_n > record.copies_from).then(|| Step::Propose(command.into()))
+    }
+
+    fn write(&self, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        let log_start = info.record.log_start;
+        let wanted = |row: &&Arc<ClosedSegment>| row.object.is_none() && row.end_offset > log_start;
+        let row = info.chain.iter().find(wanted).filter(|_| policy.offload)?;
+        Some(Step::Write(SegmentFacts::from(&**row)))
+    }
+
+    fn empty(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        let root = info.record.root.as_ref()?;
+        let held = info.record.pins.iter().any(|pin| pin.expires > wall);
+        let waits = self.emptied_at.is_some_and(|at| wall.0.saturating_sub(at.0) < policy.empty_every_ms);
+        if held || waits || !self.emptied.is_empty() {
+            return None;
+        }
+        self.emptied_at = Some(wall);
+        let grace = if R::DELETE_AFTER_GRACE { policy.grave_ms } else { 0 };
+        Some(Step::Empty { root: root.clone(), before: WallMs(wall.0.saturating_sub(grace)) })
+    }
+}
+
+fn leaf_entry(row: &ClosedSegment, place: &ObjectPlace) -> LeafEntry {
+    LeafEntry {
+        n: row.segment.n,
+        seg_epoch: row.seg_epoch,
+        base_offset: row.base_offset,
+        end_offset: row.end_offset,
+        last: row.last,
+        digest: row.digest,
+        bytes: row.bytes,
+        first_ts: row.first_ts,
+        max_ts: row.max_ts,
+        closed: row.closed,
+        place: place.clone(),
+    }
+}

@@ -1,0 +1,4 @@
+mod hostile;
+mod manifest;
+mod object;
+mod samples;

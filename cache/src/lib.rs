@@ -1,0 +1,15 @@
+//! The object tier's IO: stores behind one handle with deadlines, retries and bounds; caches in memory and on SSD; and
+//! the reader that turns both into entries.
+//!
+//! The only crate that knows `object_store` and `foyer`. What the bytes mean is the business of `esker-cache-core`.
+
+pub mod config;
+pub mod pools;
+pub mod reader;
+pub mod store;
+pub mod testing;
+
+pub use config::{Config, IoEngine, PoolConfig, StoreConfig};
+pub use pools::{BlockKey, Pool, Pools};
+pub use reader::{For, Reader, Scan, Start};
+pub use store::{Class, Error, Kind, Listed, Location, Store, Upload};
