@@ -325,6 +325,8 @@ fn static_members_without_patience_do_not_keep_the_coordinator_busy() {
     let other = world.send(Request::Join(other));
     world.pass(5 * SECOND);
     assert_eq!(joined(world.answer(other)).generation, 2);
-    world.pass(120 * SECOND);
+    world.pass(40 * SECOND);
     assert_eq!(state(&mut world), "Empty");
+    world.pass(80 * SECOND);
+    assert_eq!(state(&mut world), "Dead", "an empty group without offsets is forgotten");
 }
