@@ -26,6 +26,12 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Readers as fast as they go. Example: esker-bench consume --data DIR --topic bench
     Consume(ConsumeArgs),
+    /// History read back through the tier reader, against bare GETs of the same objects in the same run.
+    /// Example: esker-bench replay --store 's3://bucket/bench?endpoint=http://127.0.0.1:9000&path_style=true'
+    Replay(ReplayArgs),
+    /// An S3 server with one bucket in memory, for trying things out. Any credentials will do.
+    /// Example: esker-bench s3 --listen 127.0.0.1:9000 --bucket b
+    S3(S3Args),
 }
 
 /// Which cluster, and how to reach it.
@@ -106,6 +112,40 @@ pub struct ConsumeArgs {
     /// Seconds at most
     #[arg(long, default_value_t = 60)]
     pub secs: u64,
+}
+
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// Where the objects are written and read; they are deleted at the end. Credentials come from the environment
+    #[arg(long)]
+    pub store: String,
+    #[arg(long, default_value_t = 16)]
+    pub objects: u64,
+    #[arg(long, default_value = "64MiB")]
+    pub object_bytes: esker_types::ByteCount,
+    /// Readers at once, each with up to four requests under way
+    #[arg(long, default_value_t = 8)]
+    pub readers: usize,
+    /// Pairs of measurements
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Payloads that zstd shortens to about half
+    #[arg(long)]
+    pub compressible: bool,
+    /// Measure also from a warm SSD cache in this folder
+    #[arg(long)]
+    pub ssd_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct S3Args {
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: String,
+    #[arg(long, default_value = "esker")]
+    pub bucket: String,
 }
 
 #[derive(Args)]

@@ -7,4 +7,5 @@ pub mod cpu;
 pub mod load;
 pub mod read;
 pub mod record;
+pub mod replay;
 pub mod workload;

@@ -2,6 +2,7 @@
 
 mod args;
 mod load_commands;
+mod store_commands;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Cluster(args) => run_cluster(args).await,
         Command::Produce(args) => load_commands::produce(args).await,
         Command::Consume(args) => load_commands::consume(args).await,
+        Command::Replay(args) => store_commands::replay(args).await,
+        Command::S3(args) => store_commands::s3(args).await,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod pools;
 pub mod reader;
 pub mod store;
+pub mod testing;
 
 pub use config::{Config, IoEngine, PoolConfig, StoreConfig};
 pub use pools::{BlockKey, Pool, Pools};

@@ -42,10 +42,27 @@ pub enum Action<'a> {
     DeleteRecords {
         topic: &'a str,
     },
+    /// Be a member of the group, commit its offsets.
+    ReadGroup {
+        group: &'a str,
+    },
+    DescribeGroup {
+        group: &'a str,
+    },
+    DeleteGroup {
+        group: &'a str,
+    },
     InitProducer,
     DescribeCluster,
     /// Move, drain, force-close: what an operator does.
     AdministerCluster,
+}
+
+impl Action<'_> {
+    /// What the cluster keeps in internal topics, whose names begin with `__`, it writes and deletes itself.
+    pub fn is_internal(&self) -> bool {
+        matches!(self, Action::Produce { topic, .. } | Action::DeleteRecords { topic } if topic.starts_with("__"))
+    }
 }
 
 /// Decides on every action of a client. Called on the path of stream opens and calls, not per batch, and never

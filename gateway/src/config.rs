@@ -7,6 +7,8 @@ use esker_types::units::{ByteCount, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::GroupsConfig;
+use crate::kafka::KafkaConfig;
 use crate::offload::ObjectsConfig;
 
 /// A broker: its doors, its identity, and the memory it may use.
@@ -19,6 +21,8 @@ pub struct Config {
     pub zone: String,
     /// The door for native clients.
     pub quic: QuicConfig,
+    /// The door for Kafka clients.
+    pub kafka: KafkaConfig,
     /// The port for other nodes: moves and state transfers.
     pub internal: InternalConfig,
     /// Tasks that own partitions; each partition belongs to one. 0 = one per core, which is what fits.
@@ -29,6 +33,8 @@ pub struct Config {
     pub append: AppendConfig,
     /// How reads are bounded.
     pub read: ReadConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// How long the session in the metadata quorum lasts without renewal. Shorter means a faster take-over after a
     /// hang (a crash is noticed at once) and less patience with a paused process.
     pub session_ttl: Interval,
@@ -122,11 +128,13 @@ impl Default for Config {
             node_name: "gateway-1".to_owned(),
             zone: String::new(),
             quic: QuicConfig::default(),
+            kafka: KafkaConfig::default(),
             internal: InternalConfig::default(),
             shards: 0,
             tail_cache: ByteCount::mib(256),
             append: AppendConfig::default(),
             read: ReadConfig::default(),
+            groups: GroupsConfig::default(),
             session_ttl: Interval::secs(2),
             drain_timeout: Interval::secs(30),
             objects: ObjectsConfig::default(),
@@ -196,6 +204,8 @@ impl Config {
             return Err("node-name must have 1 to 255 characters".to_owned());
         }
         self.quic.validate()?;
+        self.kafka.validate()?;
+        self.groups.validate()?;
         let within = |key: &str, value: u64, low: u64, high: u64| {
             if (low..=high).contains(&value) {
                 Ok(())

@@ -64,6 +64,11 @@ impl Gateway {
         }
     }
 
+    /// May this client do that?
+    pub fn allows(&self, principal: &Principal, action: Action<'_>) -> bool {
+        !action.is_internal() && self.authorizer.allows(principal, action)
+    }
+
     /// Finds the partition that a client names, and asks whether `principal` may do `action` with it. Our copy of the
     /// metadata may lag behind what the client has just done, so an unknown name is waited for, for a moment.
     pub async fn resolve(
@@ -76,7 +81,7 @@ impl Gateway {
         let found = self.soon(|| self.view.read(|state| find(state, name))).await;
         // Whether a topic exists is nobody's business who may not touch it.
         let id = found.as_ref().map_or(PartitionId(0), |record| record.id);
-        if !self.authorizer.allows(principal, action(&name.topic, id)) {
+        if !self.allows(principal, action(&name.topic, id)) {
             return Err(ErrorInfo::new(ErrorCode::NotAuthorized, format!("not allowed on topic {:?}", name.topic)));
         }
         found

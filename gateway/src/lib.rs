@@ -1,7 +1,7 @@
 //! The broker. It keeps nothing that it can't rebuild from metadata and bookies.
 //!
 //! ```text
-//!  door (QUIC) ── Produce ──> shard: Partition core ──ADD──> bookies
+//!  doors (QUIC, Kafka) ── Produce ──> shard: Partition core ──ADD──> bookies
 //!     │   │                     │  ▲        │ ▲                 │
 //!     │   └── Read <── tail cache  └─ acks ─┼─┼─────────────────┘
 //!     │              <── bookies            │ └ news ── keeper <── view of metadata
@@ -12,13 +12,16 @@
 //! shards which partitions are theirs. Safety lies in the cores, the bookies and metadata; what is here is plumbing
 //! with bounds.
 
+mod append;
 pub mod auth;
 mod call;
 mod clock;
 mod config;
 mod door;
 mod gateway;
+mod groups;
 mod internal;
+mod kafka;
 mod keeper;
 mod metrics;
 pub mod offload;
@@ -34,5 +37,7 @@ mod transfers;
 
 pub use config::{AppendConfig, BATCH_BYTES_MAX, Config, InternalConfig, QuicConfig, ReadConfig};
 pub use door::EndpointError;
+pub use groups::GroupsConfig;
+pub use kafka::{KafkaConfig, ListenerError as KafkaListenerError};
 pub use keeper::RegisterError;
 pub use server::{Addresses, Deps, Server, StartError};

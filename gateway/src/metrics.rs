@@ -13,6 +13,12 @@ pub struct Metrics {
     pub connections_refused: Counter,
     pub streams: Gauge,
     pub bad_frames: Counter,
+    pub kafka_connections: Gauge,
+    pub kafka_connections_refused: Counter,
+    pub kafka_requests: Counter,
+    pub kafka_bad_requests: Counter,
+    pub kafka_inflight_bytes: Gauge,
+    pub kafka_fetch_bytes: Gauge,
     pub appended_bytes: Counter,
     pub appended_entries: Counter,
     pub appends: Counter,
@@ -51,6 +57,12 @@ impl Metrics {
             connections_refused "quic_connections_refused" "Connections refused: too many, or no Hello in time";
             streams "quic_streams" "Open client streams";
             bad_frames "bad_frames" "Streams ended because of bytes that are not the protocol";
+            kafka_connections "kafka_connections" "Open connections of Kafka clients";
+            kafka_connections_refused "kafka_connections_refused" "Kafka connections refused: too many, in all or from one address";
+            kafka_requests "kafka_requests" "Requests of Kafka clients";
+            kafka_bad_requests "kafka_bad_requests" "Kafka connections closed because of bytes that are not the protocol, or that came too slowly";
+            kafka_inflight_bytes "kafka_inflight_bytes" "Bytes of Kafka requests above 64 KiB that are not answered yet (bound: kafka.total-inflight)";
+            kafka_fetch_bytes "kafka_fetch_bytes" "Record bytes in answers to fetches that are not sent yet (bound: kafka.fetch-total)";
             appended_bytes "appended_bytes" "Bytes of record batches acknowledged by an ack quorum";
             appended_entries "appended_entries" "Entries acknowledged by an ack quorum";
             appends "appends" "Batches taken from producers";
@@ -86,6 +98,12 @@ impl Metrics {
             connections_refused: Counter::default(),
             streams: Gauge::default(),
             bad_frames: Counter::default(),
+            kafka_connections: Gauge::default(),
+            kafka_connections_refused: Counter::default(),
+            kafka_requests: Counter::default(),
+            kafka_bad_requests: Counter::default(),
+            kafka_inflight_bytes: Gauge::default(),
+            kafka_fetch_bytes: Gauge::default(),
             appended_bytes: Counter::default(),
             appended_entries: Counter::default(),
             appends: Counter::default(),

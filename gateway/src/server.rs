@@ -20,7 +20,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::door::{self, Door, EndpointError};
 use crate::gateway::Gateway;
+use crate::groups::{GroupMetrics, Groups};
 use crate::internal::Internal;
+use crate::kafka::{self, KafkaDoor};
 use crate::keeper::{self, Keeper, RegisterError, Standing};
 use crate::metrics::Metrics;
 use crate::offload::{self, Bucket};
@@ -54,6 +56,8 @@ pub enum StartError {
     Endpoint(#[from] EndpointError),
     #[error("objects.url: {0}")]
     Objects(#[from] esker_cache::Error),
+    #[error(transparent)]
+    Kafka(#[from] kafka::ListenerError),
     #[error("internal.listen: {0}")]
     Listen(#[from] ListenError),
     #[error("internal.listen is not an address: {0}")]
@@ -66,6 +70,8 @@ pub enum StartError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
     pub quic: SocketAddr,
+    /// None: there is no door for Kafka clients.
+    pub kafka: Option<SocketAddr>,
     pub internal: Address,
 }
 
@@ -118,11 +124,20 @@ impl Server {
         network.set_cluster(cluster);
         let bucket = Bucket::open(&config.objects, cluster, registry).await?;
         let endpoint = door::open(&config.quic)?;
+        let kafka = match config.kafka.is_on() {
+            true => Some(kafka::open(&config.kafka).await?),
+            false => None,
+        };
         let listener = network.listen(&config.internal.listen.parse()?).await?;
         let quic = endpoint.local_addr().map_err(|source| {
             StartError::Endpoint(EndpointError::Bind { address: config.quic.listen.clone(), source })
         })?;
-        let addresses = Addresses { quic, internal: listener.local_address().clone() };
+        let addresses = Addresses {
+            quic,
+            kafka: kafka.as_ref().map(|kafka| kafka.address),
+            internal: listener.local_address().clone(),
+        };
+        let group_metrics = GroupMetrics::register(registry);
         let parts = Parts::assemble(config, &network, store, view, bucket, registry, &cancel, authorizer);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
@@ -146,9 +161,17 @@ impl Server {
         let internal = Arc::new(Internal { gateway: server.gateway.clone() });
         server.tasks.spawn(serve(listener, internal, server.cancel.child_token()));
         parts.run(identity);
+        let groups =
+            Groups::new(server.gateway.clone(), group_metrics, server.tasks.clone(), server.cancel.child_token());
+        server.tasks.spawn(groups.clone().run());
         let door =
             Door::new(server.gateway.clone(), server.endpoint.clone(), server.tasks.clone(), server.doors.clone());
         server.tasks.spawn(door::accept(Arc::new(door)));
+        if let Some(kafka) = kafka {
+            let door =
+                KafkaDoor::new(server.gateway.clone(), groups, kafka, server.tasks.clone(), server.doors.clone());
+            server.tasks.spawn(kafka::accept(Arc::new(door)));
+        }
         tracing::info!(gateway = %identity.0, session = %identity.1, quic = %server.addresses.quic, internal = %server.addresses.internal, "gateway started");
         Ok(server)
     }
@@ -316,5 +339,10 @@ fn advertised(config: &Config, bound: &Addresses) -> GatewayAddresses {
         true => bound.internal.to_string(),
         false => config.internal.advertised.clone(),
     };
-    GatewayAddresses { quic, kafka: String::new(), http: String::new(), internal }
+    let kafka = match (bound.kafka, config.kafka.advertised.is_empty()) {
+        (None, _) => String::new(),
+        (Some(bound), true) => bound.to_string(),
+        (Some(_), false) => config.kafka.advertised.clone(),
+    };
+    GatewayAddresses { quic, kafka, http: String::new(), internal }
 }

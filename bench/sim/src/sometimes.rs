@@ -47,6 +47,8 @@ cases! {
     GcDeletedFile,
     GcRefused,
     GcCopiedForward,
+    /// An owner that was replaced goes on for a while, for the news reaches it last.
+    OwnerHearsLate,
     ZombieFenced,
     HandoverDone,
     HandoverRefused,

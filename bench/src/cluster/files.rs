@@ -30,7 +30,7 @@ pub struct RoleLayout {
 const DOORS: [(&str, &[&str]); 3] = [
     ("metadata", &["internal", "http"]),
     ("bookie", &["internal", "http"]),
-    ("gateway", &["quic", "internal", "http"]),
+    ("gateway", &["quic", "kafka", "internal", "http"]),
 ];
 
 impl Layout {
@@ -137,6 +137,7 @@ fn configuration(spec: &Spec, layout: &Layout, role: &RoleLayout, process: &Role
         "gateway" => table(vec![
             ("node-name", role.id.clone().into()),
             ("internal", table(vec![("listen", address("internal"))])),
+            ("kafka", table(vec![("listen", address("kafka"))])),
             (
                 "quic",
                 table(vec![("listen", address("quic")), ("cert", pem(&role.id, "pem")), ("key", pem(&role.id, "key"))]),

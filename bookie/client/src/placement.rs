@@ -1,6 +1,6 @@
 //! Which bookies store the next segment of a partition. Pure: the same candidates and seed give the same answer.
 //!
-//! Order of wishes: reachable bookies before penalised ones, zones that hold no copy yet before others, lightly
+//! Order of wishes: bookies in good standing before penalised ones and those before unreachable ones, zones that hold no copy yet before others, lightly
 //! loaded before busy, and then a rendezvous hash, so that partitions spread evenly and a set changes little
 //! when a bookie comes or goes.
 
@@ -16,8 +16,17 @@ pub struct Candidate {
     pub zone: String,
     /// Open segments that this gateway already has there. Compared by magnitude only.
     pub load: u64,
-    /// This gateway found it slow or unreachable a short while ago.
-    pub penalised: bool,
+    pub standing: Standing,
+}
+
+/// How this gateway got on with the bookie lately. Better ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    Good,
+    /// It was slow or broke off a short while ago, and answers now.
+    Penalised,
+    /// It can't be reached.
+    Down,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +46,16 @@ pub struct TooFew {
     pub ack: u8,
 }
 
-/// Picks members for a segment that wants `quorum`. `exclude` are never picked. A penalised bookie is picked only
-/// when an ack quorum can't be reached without it: a degraded set of healthy members beats a full one with a
-/// member that will be abandoned at once.
+/// Picks members for a segment that wants `quorum`. `exclude` are never picked. A bookie that is not in good standing
+/// is picked only when an ack quorum can't be reached without it: a degraded set of healthy members beats a full one
+/// with a member that will be abandoned at once. One that answers comes before one that is down: a segment that is
+/// opened on dead members must be closed again before anything is acked.
 pub fn pick(candidates: &[Candidate], quorum: Quorum, exclude: &[BookieId], seed: u64) -> Result<Placement, TooFew> {
     let mut pool: Vec<&Candidate> = candidates.iter().filter(|c| !exclude.contains(&c.member.bookie)).collect();
-    pool.sort_by_key(|c| (c.penalised, c.load.checked_ilog2(), rendezvous(seed, c.member.bookie), c.member));
+    pool.sort_by_key(|c| (c.standing, c.load.checked_ilog2(), rendezvous(seed, c.member.bookie), c.member));
     let mut seen = BTreeSet::new();
     pool.retain(|c| seen.insert(c.member.bookie));
-    let healthy = pool.iter().filter(|c| !c.penalised).count();
+    let healthy = pool.iter().filter(|c| c.standing == Standing::Good).count();
     let ack = usize::from(quorum.ack);
     if pool.len() < ack {
         return Err(TooFew { live: pool.len(), ack: quorum.ack });
@@ -62,7 +72,7 @@ fn spread_over_zones(mut pool: Vec<&Candidate>, width: usize) -> Vec<Member> {
     let mut members = Vec::with_capacity(width);
     while members.len() < width {
         let uses = |c: &Candidate| if c.zone.is_empty() { 0 } else { used.get(c.zone.as_str()).copied().unwrap_or(0) };
-        let best = pool.iter().enumerate().min_by_key(|(i, c)| (c.penalised, uses(c), *i)).map(|(i, _)| i);
+        let best = pool.iter().enumerate().min_by_key(|(i, c)| (c.standing, uses(c), *i)).map(|(i, _)| i);
         let Some(best) = best else { break };
         let chosen = pool.remove(best);
         *used.entry(chosen.zone.as_str()).or_default() += 1;
@@ -87,7 +97,7 @@ mod tests {
 
     fn candidate(id: u64, zone: &str) -> Candidate {
         let member = Member { bookie: BookieId(id), instance: InstanceId([id as u8; 16]) };
-        Candidate { member, zone: zone.to_owned(), load: 0, penalised: false }
+        Candidate { member, zone: zone.to_owned(), load: 0, standing: Standing::Good }
     }
 
     const Q32: Quorum = Quorum { write: 3, ack: 2 };
@@ -106,12 +116,16 @@ mod tests {
     #[test]
     fn a_penalised_bookie_is_left_out_until_the_ack_quorum_needs_it() {
         let mut pool: Vec<_> = (1..=3).map(|i| candidate(i, "")).collect();
-        pool[0].penalised = true;
+        pool[0].standing = Standing::Penalised;
         let picked = pick(&pool, Q32, &[], 1).expect("two are healthy");
         assert!(picked.degraded && picked.members.len() == 2);
         assert!(picked.members.iter().all(|m| m.bookie != BookieId(1)));
-        pool[1].penalised = true;
-        assert_eq!(pick(&pool, Q32, &[], 1).expect("ack quorum").members.len(), 2);
+        pool[1].standing = Standing::Down;
+        for seed in 0..50 {
+            let picked = pick(&pool, Q32, &[], seed).expect("ack quorum");
+            assert_eq!(picked.members.len(), 2);
+            assert!(picked.members.iter().all(|m| m.bookie != BookieId(2)), "the one that is down, seed {seed}");
+        }
         assert_eq!(pick(&pool, Q32, &[BookieId(1), BookieId(2)], 1), Err(TooFew { live: 1, ack: 2 }));
     }
 
@@ -130,11 +144,13 @@ mod tests {
     proptest! {
         #[test]
         fn never_a_bookie_twice_and_never_below_the_ack_quorum(
-            pool in proptest::collection::vec((1u64..8, 0u8..3, 0u64..9, any::<bool>()), 0..10),
+            pool in proptest::collection::vec((1u64..8, 0u8..3, 0u64..9, 0usize..3), 0..10),
             write in 1u8..=7, ack_of in 1u8..=7, seed: u64,
         ) {
-            let pool: Vec<_> = pool.into_iter().map(|(id, zone, load, penalised)| Candidate {
-                load, penalised, ..candidate(id, ["", "a", "b"][usize::from(zone)])
+            let pool: Vec<_> = pool.into_iter().map(|(id, zone, load, standing)| Candidate {
+                load,
+                standing: [Standing::Good, Standing::Penalised, Standing::Down][standing],
+                ..candidate(id, ["", "a", "b"][usize::from(zone)])
             }).collect();
             let quorum = Quorum { write, ack: ack_of.min(write) };
             if let Ok(placed) = pick(&pool, quorum, &[], seed) {

@@ -19,7 +19,7 @@ use esker_net::{Address, BadAddress, ListenError, Listener, Network, serve};
 use esker_types::{BookieId, InstanceId};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -176,6 +176,7 @@ impl Server {
             registered,
             ids,
             incarnation: identified.incarnation,
+            news: Notify::new(),
         });
         let tasks = TaskTracker::new();
         upkeep.spawn(&tasks);

@@ -176,7 +176,8 @@ impl Admin {
             )),
             Ok(_) => Ok(StepResult::Already("off, as it should be".to_owned())),
             Err(Error::Unsupported { .. }) => Ok(StepResult::Already("the store has none".to_owned())),
-            Err(error) => Err(error),
+            // Only advice hangs on it, and compatible stores answer in forms of their own.
+            Err(error) => Ok(StepResult::Warning(error.to_string())),
         }
     }
 }

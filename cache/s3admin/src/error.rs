@@ -41,7 +41,10 @@ impl Error {
         };
         let code = service.err().code().unwrap_or_default();
         let message = service.err().message().unwrap_or_default();
-        let detail: String = format!("{code} {message}").trim().chars().take(240).collect();
+        let mut detail: String = format!("{code} {message}").trim().chars().take(240).collect();
+        if detail.is_empty() {
+            detail = deepest(service.err().source()).unwrap_or_else(|| "the answer is not understood".to_owned());
+        }
         match code {
             "AccessDenied" | "AllAccessDisabled" | "Forbidden" => Self::Denied { action, detail },
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" => {

@@ -9,8 +9,8 @@ mod source;
 
 use std::sync::Arc;
 
-use esker_cache_core::manifest::{self, LeafEntry, Need, Page, PageRef, RootPage, root_ref};
-use esker_cache_core::object::{Block, Footer, Identity, decode_block};
+use esker_cache_core::manifest::{self, LeafEntry, Need, PAGE_RAW_MAX, Page, PageRef, RootPage, root_ref};
+use esker_cache_core::object::{BLOCKS_MAX, Block, Footer, Identity, decode_block};
 use esker_metadata_core::{ObjectPlace, RootPlace};
 use esker_types::units::ByteCount;
 use esker_types::{ClusterId, Offset, SegmentId};
@@ -143,6 +143,9 @@ impl Reader {
         if let Some(page) = self.inner.index.page(&of.key) {
             return Ok(page);
         }
+        if of.len as usize > PAGE_RAW_MAX {
+            return Err(damaged(of, "longer than any page"));
+        }
         // Lookups of scans are few, and what they touch serves all: the tail pool keeps the index of both.
         let (want, source) = source::page(&self.inner.store, of, by.class());
         let bytes = self.inner.pools.tail.get(want, source).await?;
@@ -158,11 +161,19 @@ impl Reader {
         if let Some(footer) = self.inner.index.footer(segment, place) {
             return Ok(footer);
         }
+        let broken = |why: &str| Error::new(Kind::Damaged, "read", place.key.to_string(), why);
+        if place.footer_len as usize > Footer::encoded_len(BLOCKS_MAX) {
+            return Err(broken("its footer is longer than any"));
+        }
         let (want, source) = source::footer(&self.inner.store, place, by.class());
         let bytes = self.inner.pools.tail.get(want, source).await?;
         let identity = self.identity(place);
-        let footer = Footer::decode(&identity, segment, place.footer_position, &bytes)
-            .map_err(|e| Error::new(Kind::Damaged, "read", place.key.to_string(), e.to_string()))?;
+        let footer =
+            Footer::decode(&identity, segment, place.footer_position, &bytes).map_err(|e| broken(&e.to_string()))?;
+        // What is stored is never longer than what it unpacks to: memory for it is bounded.
+        if footer.blocks.iter().any(|block| block.stored > block.raw) {
+            return Err(broken("a block is longer than its entries"));
+        }
         Ok(self.inner.index.keep_footer(segment, place, footer))
     }
 

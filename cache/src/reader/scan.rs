@@ -37,6 +37,8 @@ pub struct Scan {
     fed: VecDeque<(SegmentId, ObjectPlace)>,
     /// The footer of the first of `fed`, on its way.
     opening: Option<JoinHandle<Result<Arc<Footer>, Error>>>,
+    /// Why the next segment can't be opened. Told when all before it is handed out.
+    failed: Option<Error>,
     current: Option<Current>,
     /// Blocks asked for, in order.
     ahead: VecDeque<Ahead>,
@@ -74,6 +76,7 @@ impl Scan {
             start,
             fed: VecDeque::new(),
             opening: None,
+            failed: None,
             current: None,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
@@ -101,8 +104,8 @@ impl Scan {
     /// comes with the next call.
     ///
     /// # Errors
-    /// Those of the store; `NotFound` if an object is gone: ask metadata again and begin a new scan; `Damaged` if the
-    /// object is not what it should be.
+    /// Those of the store; `NotFound` if an object is gone: ask metadata again; `Damaged` if the object is not what it
+    /// should be. To go on, begin a new scan behind the last entry that came.
     pub async fn next(&mut self) -> Result<Option<Block>, Error> {
         self.fill().await?;
         let Some(first) = self.ahead.front_mut() else { return Ok(None) };
@@ -120,6 +123,9 @@ impl Scan {
     /// Asks for blocks until the window is full. Waits only if there is nothing to hand out.
     async fn fill(&mut self) -> Result<(), Error> {
         loop {
+            if self.failed.is_some() {
+                return if self.ahead.is_empty() { self.failed.take().map_or(Ok(()), Err) } else { Ok(()) };
+            }
             self.ask();
             if self.current.is_some() {
                 // The window is full. What comes behind this segment can be looked up meanwhile.
@@ -133,9 +139,13 @@ impl Scan {
             }
             let opened = opening.await;
             self.opening = None;
-            let footer = opened.map_err(|_| Error::new(Kind::Shutdown, "read", "a segment", ""))??;
-            if let Some((segment, place)) = self.fed.pop_front() {
-                self.begin(segment, &place, footer);
+            match opened.unwrap_or_else(|_| Err(Error::new(Kind::Shutdown, "read", "a segment", ""))) {
+                Err(error) => self.failed = Some(error),
+                Ok(footer) => {
+                    if let Some((segment, place)) = self.fed.pop_front() {
+                        self.begin(segment, &place, footer);
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One handle for every kind of object store: bounded, with deadlines, and with a definite answer wherever one can be
 //! had. Objects are immutable and keys are never reused, which is what makes retrying a write safe.
 
+mod abandoned;
 mod check;
 mod class;
 mod error;

@@ -2,5 +2,6 @@
 
 mod faults;
 mod pools;
+mod reader;
 mod store;
 mod support;

@@ -134,3 +134,25 @@ async fn many_requests_stay_within_their_classes_bound() {
         assert_eq!(read.await.expect("no panic"), Ok(1000));
     }
 }
+
+#[tokio::test]
+async fn files_of_killed_uploads_are_swept_by_age_and_nothing_else_is() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let store = open(&format!("file://{}", dir.path().display()));
+    store.put("a/b", Bytes::from_static(b"x"), C).await.expect("written");
+    let mut upload = store.upload("a/big", C).expect("a good key");
+    upload.write(noise(6 << 20, 1)).await.expect("taken");
+    // As after a kill -9: nobody aborts, nobody finishes.
+    let staged = dir.path().join("a/big#1");
+    assert!(staged.exists(), "how the library names them");
+    let copy = dir.path().join("a/left#7");
+    std::fs::copy(&staged, &copy).expect("copied");
+    upload.abort().await;
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.sweep_abandoned(hour, false).await, Ok(0), "too young");
+    assert_eq!(store.sweep_abandoned(Duration::ZERO, true).await, Ok(1));
+    assert!(copy.exists() && !staged.exists());
+    assert_eq!(store.sweep_abandoned(Duration::ZERO, false).await, Ok(1));
+    assert!(!copy.exists());
+    assert_eq!(store.list("", None, 10, C).await.expect("listed").len(), 1);
+}

@@ -69,6 +69,12 @@ pub struct Standalone {
     /// Address for native clients (UDP)
     #[arg(long, default_value = "127.0.0.1:4433")]
     pub quic: String,
+    /// Address for Kafka clients (TCP); `off` for none
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub kafka: String,
+    /// Create topics when Kafka clients first name them, with four partitions. Decided when the data folder is made
+    #[arg(long)]
+    pub auto_create_topics: bool,
     /// Address for health and metrics
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub http: String,
@@ -207,6 +213,12 @@ pub enum Cluster {
     Init {
         #[arg(long, value_name = "NAME=ADDRESS", value_delimiter = ',', required = true)]
         voters: Vec<String>,
+        /// Create topics when Kafka clients first name them (auto.create.topics.enable)
+        #[arg(long)]
+        auto_create_topics: bool,
+        /// Partitions of a topic that is made without saying how many
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        default_partitions: u32,
         #[command(flatten)]
         quorum: Quorum,
         #[command(flatten)]

@@ -85,6 +85,7 @@ fn describe(state: &State) -> ClusterStatus {
         zone: gateway.zone.clone(),
         live: gateway.session.is_some_and(|session| state.session(session).is_some()),
         draining: gateway.draining,
+        kafka: gateway.addresses.kafka.clone(),
         partitions: owned.get(&gateway.id).copied().unwrap_or(0),
     });
     ClusterStatus {

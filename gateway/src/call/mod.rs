@@ -18,7 +18,8 @@ use crate::auth::Action;
 use crate::door::Client;
 use crate::gateway::Gateway;
 
-pub use partitions::move_here;
+pub use partitions::{ask_owner, move_here, session_of};
+pub use topics::random;
 
 /// How long a call tries to reach metadata.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,7 +65,7 @@ fn allow(client: &Client, action: Action<'_>) -> Result<(), ErrorInfo> {
 
 /// Proposes commands that may safely be applied twice, until metadata says what became of them. At return our own copy
 /// shows them, or a second has passed.
-async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<CommandResult>), ErrorInfo> {
+pub async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<CommandResult>), ErrorInfo> {
     let until = Instant::now() + PATIENCE;
     loop {
         let error = match gateway.store.propose(commands.clone()).await {
@@ -84,7 +85,7 @@ async fn propose(gateway: &Gateway, commands: Vec<Command>) -> Result<(u64, Vec<
 }
 
 /// The same for one command.
-async fn propose_one(gateway: &Gateway, command: Command) -> Result<(u64, Reply), ErrorInfo> {
+pub async fn propose_one(gateway: &Gateway, command: Command) -> Result<(u64, Reply), ErrorInfo> {
     let (revision, mut results) = propose(gateway, vec![command]).await?;
     match results.pop() {
         Some(Ok(reply)) => Ok((revision, reply)),

@@ -102,7 +102,7 @@ pub async fn move_partition(
     Ok(native::MovedPartition { epoch: moved.epoch.0, pause_us, from, to: request.to })
 }
 
-fn session_of(gateway: &Gateway, target: &GatewayRecord) -> Result<SessionId, ErrorInfo> {
+pub fn session_of(gateway: &Gateway, target: &GatewayRecord) -> Result<SessionId, ErrorInfo> {
     let live = target.session.filter(|session| gateway.view.read(|state| state.session(*session).is_some()));
     let refuse = |why: &str| ErrorInfo::new(ErrorCode::InvalidRequest, format!("gateway {:?} {why}", target.name));
     match live {
@@ -140,7 +140,7 @@ pub async fn move_here(
     }
 }
 
-async fn ask_owner(
+pub async fn ask_owner(
     gateway: &Gateway,
     partition: PartitionId,
     epoch: Epoch,

@@ -92,7 +92,8 @@ fn set(settings: Vec<native::KeyValue>) -> Vec<Setting> {
     settings.into_iter().map(|setting| Setting { name: setting.key, value: Some(setting.value) }).collect()
 }
 
-fn random() -> Result<[u8; 16], ErrorInfo> {
+/// 16 bytes for an id.
+pub fn random() -> Result<[u8; 16], ErrorInfo> {
     let mut bytes = [0; 16];
     let provider = rustls::crypto::ring::default_provider();
     let filled = provider.secure_random.fill(&mut bytes);

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -32,11 +34,29 @@ pub fn open(config: &QuicConfig) -> Result<quinn::Endpoint, EndpointError> {
     let address: SocketAddr =
         config.listen.parse().map_err(|_| bind(io::Error::new(io::ErrorKind::InvalidInput, "not an ip:port")))?;
     let socket = bind_socket(address, config.socket_buffer.as_usize()).map_err(bind)?;
-    let mut endpoint = EndpointConfig::default();
+    let mut endpoint = endpoint_config(config)?;
     // Validated to lie within what the stack takes.
     endpoint.max_udp_payload_size(config.mtu_max).map_err(|e| EndpointError::Tls(e.to_string()))?;
     let runtime = Arc::new(quinn::TokioRuntime);
     quinn::Endpoint::new(endpoint, Some(server_config(config)?), socket, runtime).map_err(bind)
+}
+
+/// After a restart we hold no state of the connections that clients still believe in. Because the secrets behind
+/// connection ids and reset tokens are the same again, we can tell those clients so in one packet (stateless reset, RFC
+/// 9000, 10.3); else they would wait for a time-out. Derived from the TLS key: nothing more to keep, and no two
+/// addresses share them.
+fn endpoint_config(config: &QuicConfig) -> Result<EndpointConfig, EndpointError> {
+    let key = private_key(&config.key)?;
+    let derive = |purpose: &str| {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+        hmac::sign(&root, format!("esker quic {purpose} {}", config.listen).as_bytes())
+    };
+    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, derive("reset").as_ref())));
+    let ids = derive("connection ids");
+    let mut seed = [0; 8];
+    seed.copy_from_slice(&ids.as_ref()[..8]);
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(u64::from_le_bytes(seed))));
+    Ok(endpoint)
 }
 
 fn bind_socket(address: SocketAddr, buffer: usize) -> io::Result<std::net::UdpSocket> {
@@ -85,16 +105,22 @@ fn transport_config(config: &QuicConfig) -> TransportConfig {
     transport
 }
 
+fn pem(key: &'static str, path: &Path, reason: String) -> EndpointError {
+    EndpointError::Pem { key, path: path.to_owned(), reason }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, EndpointError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| pem("key", path, e.to_string()))
+}
+
 fn tls_config(cert: &Path, key: &Path) -> Result<rustls::ServerConfig, EndpointError> {
-    let pem =
-        |key: &'static str, path: &Path, reason: String| EndpointError::Pem { key, path: path.to_owned(), reason };
     let certs: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .map_err(|e| pem("cert", cert, e.to_string()))?;
     if certs.is_empty() {
         return Err(pem("cert", cert, "it holds no certificate".to_owned()));
     }
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| pem("key", key, e.to_string()))?;
+    let key_der = private_key(key)?;
     let provider = Arc::new(fast_first(rustls::crypto::ring::default_provider()));
     rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -10,20 +10,17 @@ use std::time::{Duration, Instant};
 
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Frame, PartitionId, opcode};
-use esker_wire::batch::{Batch, BatchLimits};
 use esker_wire::native::{ProduceOpen, ProduceOpened};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::answers::{self, Pending};
 use super::connection::Client;
 use super::frames::{FrameReader, FrameWriter, Received, StreamError};
 use super::read::{RECOVERY_WAIT, ready};
+use crate::append::{self, Submitted};
 use crate::auth::Action;
 use crate::partition::{Handle, News};
-use crate::shard::{Append, Room};
 
-/// Clocks of clients may be ahead by this much; later record timestamps are refused, because log time follows them.
-const AHEAD_MS_MAX: i64 = 3_600_000;
 /// After a failure, the client is given this long to see it and end the stream.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -127,31 +124,13 @@ async fn submit(client: &Client, handle: &Arc<Handle>, frame: &Frame) -> Result<
     if frame.opcode != opcode::client::PRODUCE {
         return Err(ErrorInfo::new(ErrorCode::InvalidRequest, format!("opcode {} on a Produce stream", frame.opcode)));
     }
-    let now_ms = gateway.clock.wall_ms();
-    let limits = BatchLimits {
-        bytes_max: handle.limits.batch_bytes_max() as usize,
-        timestamp_max_ms: now_ms.saturating_add(AHEAD_MS_MAX),
-        ..BatchLimits::default()
-    };
-    let mut batch = Batch::check(frame.payload_bytes(), limits).map_err(|e| ErrorInfo::new(e.code(), e.to_string()))?;
-    let append_time_ms = match handle.limits.append_time() {
-        true => {
-            batch.stamp_append_time(now_ms);
-            now_ms
+    match append::submit(gateway, handle, frame.payload_bytes()).await {
+        Ok(Submitted { outcome, append_time_ms }) => {
+            Ok(Some(Pending::shard(frame.request_id, outcome, append_time_ms, arrived)))
         }
-        false => -1,
-    };
-    let bytes = u32::try_from(batch.bytes().len()).unwrap_or(u32::MAX);
-    let closed = || ErrorInfo::new(ErrorCode::ShuttingDown, "the gateway is stopping");
-    let partition = handle.room.clone().acquire_many_owned(bytes).await.map_err(|_| closed())?;
-    let whole = gateway.room.clone().acquire_many_owned(bytes).await.map_err(|_| closed())?;
-    let room = Room::new(partition, whole);
-    let (reply, outcome) = oneshot::channel();
-    gateway.metrics.appends.inc();
-    if !gateway.shards.append(Append { handle: handle.clone(), batch, reply, room }).await {
-        return Ok(None);
+        Err(error) if error.error_code() == Some(ErrorCode::ShuttingDown) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(Pending::shard(frame.request_id, outcome, append_time_ms, arrived)))
 }
 
 /// Nothing more is appended; frames that are under way are answered, so that the client knows.

@@ -167,12 +167,14 @@ fn with_history(state: &State, session: SessionId) -> Vec<PartitionId> {
 
 fn of(state: &State, gateway: &Gateway, id: PartitionId) -> Option<(PartitionInfo, Policy)> {
     let info = state.partition_info(id)?;
-    let settings = state.topic(info.record.topic)?.settings.effective();
+    let topic = state.topic(info.record.topic)?;
+    let settings = topic.settings.effective();
     let config = &gateway.config.objects;
     let ms = |interval: esker_types::Interval| i64::try_from(interval.0.as_millis()).unwrap_or(i64::MAX);
     let bounded = |value: i64| (value >= 0).then_some(value);
     let policy = Policy {
-        offload: settings.offload,
+        // Esker's own logs are short and read whole at every take-over: bookies keep them.
+        offload: settings.offload && !topic.internal,
         fold_segments: config.fold_segments as usize,
         fold_age_ms: ms(config.fold_age),
         local_retention_ms: bounded(settings.local_retention_ms),
@@ -189,7 +191,9 @@ fn of(state: &State, gateway: &Gateway, id: PartitionId) -> Option<(PartitionInf
 fn backlog(gateway: &Gateway, session: SessionId) {
     let (segments, bytes) = gateway.view.read(|state| {
         let ours = state.partitions().filter(|p| p.owner.as_ref().is_some_and(|owner| owner.session == session));
-        let wanted = ours.filter(|p| state.topic(p.topic).is_some_and(|topic| topic.settings.effective().offload));
+        let wanted = ours.filter(|p| {
+            state.topic(p.topic).is_some_and(|topic| !topic.internal && topic.settings.effective().offload)
+        });
         let rows = wanted.flat_map(|p| state.chain(p.id).filter(|row| row.object.is_none()));
         rows.fold((0i64, 0i64), |(count, bytes), row| (count + 1, bytes.saturating_add_unsigned(row.bytes)))
     });

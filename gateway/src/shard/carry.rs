@@ -1,10 +1,11 @@
 //! Carrying out what partition cores ask for. Everything here returns at once; answers come back as messages.
 
-use esker_bookie_client::{ReadFailure, ReadRange, placement};
+use esker_bookie_client::placement::{self, Standing};
+use esker_bookie_client::{ReadFailure, ReadRange};
 use esker_gateway_core::partition::{
     Completed, Effect, EntriesRead, Event, MemberChoice, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
 };
-use esker_metadata_core::{Answer, Command, PartitionQuery, Query, Release};
+use esker_metadata_core::{Answer, BookieState, Command, PartitionQuery, Query, Release};
 use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, SegmentId, Time};
 
 use super::mailbox::Control;
@@ -19,7 +20,6 @@ use crate::tail::CachedEntry;
 struct Collected {
     completions: Vec<(Ticket, Result<Completed, Refusal>)>,
     high_watermark: Option<Offset>,
-    log_start: Option<Offset>,
     phase: Option<Phase>,
 }
 
@@ -51,17 +51,23 @@ impl Shard {
         while let Some(effect) = slot.core.poll() {
             self.carry(now, id, slot, effect, &mut collected);
         }
-        let Collected { completions, high_watermark, log_start, phase } = collected;
+        let Collected { completions, high_watermark, phase } = collected;
+        // Raised by a command of ours or, while another gateway owned the partition, by one of its.
+        let log_start = slot.core.bounds().map_or(0, |bounds| bounds.log_start);
         let epoch = slot.core.epoch();
         slot.handle.publish(|news| {
             news.epoch = epoch.unwrap_or(news.epoch);
             news.high_watermark = high_watermark.unwrap_or(news.high_watermark);
-            news.log_start = log_start.unwrap_or(news.log_start);
+            news.log_start = news.log_start.max(log_start);
             news.phase = phase.unwrap_or(news.phase);
         });
         for (ticket, outcome) in completions {
             slot.tickets.complete(ticket, outcome);
         }
+        if high_watermark.is_some() {
+            slot.starved = None;
+        }
+        slot.answer_starving(now);
         if phase == Some(Phase::Idle)
             && let Some(moving) = slot.moving.take()
         {
@@ -78,14 +84,23 @@ impl Shard {
             Effect::Committed(entry) => self.committed(id, &entry),
             Effect::Suspect(member) => self.penalties.penalise(now, member.bookie),
             Effect::HighWatermark(offset) => collected.high_watermark = Some(offset),
-            Effect::LogStart(offset) => collected.log_start = Some(offset),
+            // Read off the core below, with all other ways in which it moves.
+            Effect::LogStart(_) => {}
             Effect::Phase(phase) => {
                 tracing::debug!(partition = %id, ?phase, "partition phase");
                 collected.phase = Some(phase);
             }
             Effect::PickMembers { tag, wanted, exclude } => {
                 let choice = self.pick(now, id, wanted, &exclude);
-                slot.core.handle(now, Event::Members { tag, choice });
+                match &choice {
+                    Ok(_) => slot.starved = None,
+                    // Asked without exclusions next, if this was about a member to avoid.
+                    Err(reason) if exclude.is_empty() => {
+                        slot.starve(now, id, reason.clone());
+                    }
+                    Err(_) => {}
+                }
+                slot.core.handle(now, Event::Members { tag, choice: choice.ok() });
             }
             Effect::Propose { tag, command } => self.propose(now, id, slot, tag, command),
             Effect::ReadRecord { tag } => self.read_record(id, slot.life, tag),
@@ -136,25 +151,32 @@ impl Shard {
         self.services.proposer.submit(Proposal { partition: id, life: 0, tag: Tag::MAX, command });
     }
 
-    fn pick(&self, now: Time, id: PartitionId, wanted: Quorum, exclude: &[BookieId]) -> Option<MemberChoice> {
+    /// Members for a segment, or why there are not enough of them, in words for the operator.
+    fn pick(&self, now: Time, id: PartitionId, wanted: Quorum, exclude: &[BookieId]) -> Result<MemberChoice, String> {
         let (bookies, penalties) = (&self.services.bookies, &self.penalties);
-        let candidates: Vec<placement::Candidate> = self.services.view.read(|state| {
+        let (candidates, read_only) = self.services.view.read(|state| {
             let taking = state.bookies().filter(|bookie| bookie.takes_segments());
             let candidate = |bookie: &std::sync::Arc<esker_metadata_core::BookieRecord>| placement::Candidate {
                 member: bookie.member(),
                 zone: bookie.zone.clone(),
                 load: 0,
-                penalised: penalties.is_penalised(now, bookie.id) || bookies.is_down(bookie.id),
+                standing: match bookies.is_down(bookie.id) {
+                    true => Standing::Down,
+                    false if penalties.is_penalised(now, bookie.id) => Standing::Penalised,
+                    false => Standing::Good,
+                },
             };
-            taking.map(candidate).collect()
+            let read_only = state.bookies().filter(|bookie| bookie.state == BookieState::ReadOnly).count();
+            (taking.map(candidate).collect::<Vec<_>>(), read_only)
         });
-        match placement::pick(&candidates, wanted, exclude, id.0) {
-            Ok(picked) => Some(MemberChoice { members: picked.members, quorum: picked.quorum }),
-            Err(too_few) => {
-                tracing::warn!(partition = %id, %too_few, "no place for a segment");
-                None
-            }
-        }
+        let picked = placement::pick(&candidates, wanted, exclude, id.0).map_err(|too_few| match read_only {
+            0 => format!("partition {id} can't be written: {too_few}"),
+            full => format!(
+                "partition {id} can't be written: {too_few}; {full} are read-only because their disks are full: \
+                 free space there, raise bookie.disk.budget or shorten the retention"
+            ),
+        })?;
+        Ok(MemberChoice { members: picked.members, quorum: picked.quorum })
     }
 
     fn read_record(&self, id: PartitionId, life: u64, tag: Tag) {

@@ -134,6 +134,10 @@ impl Shard {
             let _ = reply.send(refuse(ErrorCode::NotOwner, "this gateway does not own the partition"));
             return;
         };
+        if let Some(outcome) = slot.starving(now) {
+            let _ = reply.send(outcome);
+            return;
+        }
         let ticket = slot.tickets.open(reply, room, now + self.services.append_timeout);
         slot.core.handle(now, Event::Append { ticket, batch });
         mark(&mut self.dirty, handle.id, slot);
@@ -247,6 +251,7 @@ impl Shard {
             moving: None,
             draining: None,
             assigned: true,
+            starved: None,
         };
         self.slots.insert(record.id, slot);
         self.services.metrics.partitions.inc();

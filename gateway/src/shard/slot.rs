@@ -1,12 +1,16 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_gateway_core::partition::{Partition, Phase, Refusal, Settings};
-use esker_types::{AllRules, ErrorCode, SessionId, Time};
+use esker_types::{AllRules, ErrorCode, PartitionId, SessionId, Time};
 use tokio::sync::oneshot;
 
 use super::mailbox::MoveReply;
 use super::tickets::{Outcome, Tickets};
 use crate::partition::Handle;
+
+/// Bookies may be away for so long before producers hear of it: a restart is shorter.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One partition that this gateway was given, with all that waits for it.
 pub(super) struct Slot {
@@ -25,6 +29,13 @@ pub(super) struct Slot {
     pub draining: Option<oneshot::Sender<()>>,
     /// The record's owner as last told: is the partition meant for us?
     pub assigned: bool,
+    pub starved: Option<Starved>,
+}
+
+/// No ack quorum of bookies takes entries of the partition.
+pub(super) struct Starved {
+    pub since: Time,
+    pub reason: String,
 }
 
 pub(super) struct Moving {
@@ -55,6 +66,28 @@ impl Slot {
                 "the append was not acknowledged in time (append.timeout); it may still be stored",
             )
         })
+    }
+
+    /// Bookies were looked for and too few were found.
+    pub fn starve(&mut self, now: Time, id: PartitionId, reason: String) {
+        if self.starved.as_ref().is_none_or(|starved| starved.reason != reason) {
+            tracing::warn!(partition = %id, reason, "no place for a segment");
+        }
+        let since = self.starved.as_ref().map_or(now, |starved| starved.since);
+        self.starved = Some(Starved { since, reason });
+    }
+
+    /// What producers are told when bookies have been missing for so long that waiting in silence helps nobody.
+    pub fn starving(&self, now: Time) -> Option<Outcome> {
+        let starved = self.starved.as_ref().filter(|starved| now >= starved.since + PATIENCE)?;
+        Some(refuse(ErrorCode::NotEnoughBookies, &starved.reason))
+    }
+
+    /// Answers who waits for bookies that do not come. What the core holds is stored if they do.
+    pub fn answer_starving(&mut self, now: Time) {
+        if let Some(outcome) = self.starving(now) {
+            self.tickets.expire(Time(u64::MAX), || outcome.clone());
+        }
     }
 
     /// Answers all that still waits and tells every stream that the partition is not here any more.

@@ -2,6 +2,11 @@
 
 mod bookie;
 mod hostile;
+mod kafka;
+mod kafka_client;
+mod kafka_group_wire;
+mod kafka_hostile;
+mod kafka_tls;
 mod moves;
 mod produce;
 mod world;

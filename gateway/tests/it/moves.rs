@@ -122,3 +122,23 @@ async fn a_gateway_that_loses_its_session_lets_go_and_comes_back() {
     assert_ne!(world.session("gateway-1"), first);
     assert_eq!(within(read_all(&client, "back", 0)).await, numbered(0..20));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_owner_knows_where_the_log_starts() {
+    let mut world = World::new(3, Q32).await;
+    world.start_gateway("gateway-1").await;
+    world.start_gateway("gateway-2").await;
+    let client = world.client(&["gateway-1", "gateway-2"]).await;
+    let admin = client.admin();
+    admin.create_topic("short", 1, &[]).await.expect("created");
+    within(send(&producer(&client), "short", 0, 0..40)).await;
+    assert_eq!(within(admin.delete_records("short", 0, Some(20))).await.expect("deleted"), 20);
+    for to in ["gateway-1", "gateway-2", "gateway-1"] {
+        within(admin.move_partition("short", 0, to)).await.expect("moves");
+        let left = within(read_all(&client, "short", 0)).await;
+        assert_eq!(left.last(), Some(&"record 39".to_owned()));
+        let mut reader = client.reader("short", 0, esker_client::Start::Earliest);
+        within(reader.open()).await.expect("opens");
+        assert_eq!(reader.log_start(), 20);
+    }
+}

@@ -201,6 +201,31 @@ async fn partitions_go_to_those_who_live() {
     cluster.stop().await;
 }
 
+/// A connection that closes is a hint to look, not a death: the process answers on its port. A real death right after
+/// is still believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_connection_alone_kills_nobody() {
+    let (mut cluster, view, cancel) = world(Interval::secs(600)).await;
+    let (a, b, c) =
+        (Gateway::join(&cluster, "ga").await, Gateway::join(&cluster, "gb").await, Gateway::join(&cluster, "gc").await);
+    create(&a.store, "orders", 6).await;
+    until(&view, "shared out", |s| [a.id, b.id, c.id].iter().all(|id| owned(s, *id) == 2)).await;
+    for gateway in ["ga", "gc"] {
+        // Known to the leader as links of the living processes, for they carry their boot ids.
+        let second = cluster.client(gateway);
+        second.read(esker_metadata_core::SummaryQuery {}.into()).await.expect("linked to the leader");
+        drop(second);
+    }
+    let session = b.session;
+    b.die().await;
+    until(&view, "the dead one is found dead", |s| s.session(session).is_none()).await;
+    until(&view, "its share is with the others", |s| owned(s, a.id) == 3 && owned(s, c.id) == 3).await;
+    assert!(view.read(|s| s.session(a.session).is_some() && s.session(c.session).is_some()));
+    assert!(!a.keeper.is_lost() && !c.keeper.is_lost());
+    cancel.cancel();
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_leader_ends_nobodys_session() {
     let (mut cluster, view, cancel) = world(Interval::secs(600)).await;

@@ -84,8 +84,8 @@ error_table! {
     Moved = 41, UnknownOutcome, kafka 6;
     /// The owner is still recovering the partition.
     Recovering = 42, Retry, kafka 5;
-    /// Too few bookies to reach the ack quorum.
-    NotEnoughBookies = 43, Retry, kafka 19;
+    /// Too few bookies take entries for the ack quorum. Some may hold the batch: it is stored if they return.
+    NotEnoughBookies = 43, UnknownOutcome, kafka 20;
     FencedEpoch = 44, RefreshMetadata, kafka 74;
     UnknownEpoch = 45, Retry, kafka 75;
     OffsetOutOfRange = 46, Fatal, kafka 1;
@@ -125,6 +125,36 @@ error_table! {
     NoSuchEntry = 86, Fatal, kafka -1;
     /// The entry was held and can't be read back.
     Damaged = 87, Retry, kafka 56;
+
+    /// Not one that a group may have: empty.
+    InvalidGroupId = 120, Fatal, kafka 24;
+    /// This gateway does not coordinate the group.
+    NotCoordinator = 121, RefreshMetadata, kafka 16;
+    /// The coordinator has not read the group's state yet.
+    CoordinatorLoading = 122, Retry, kafka 14;
+    CoordinatorUnavailable = 123, Retry, kafka 15;
+    UnknownGroup = 124, Fatal, kafka 69;
+    GroupNotEmpty = 125, Fatal, kafka 68;
+    /// The group has as many members as it may.
+    GroupFull = 126, Fatal, kafka 81;
+    /// Another kind of group uses the name, or no protocol is known to all members.
+    InconsistentGroupProtocol = 127, Fatal, kafka 23;
+    UnknownMember = 128, Fatal, kafka 25;
+    /// Join again with the member id of the answer.
+    MemberIdRequired = 129, Retry, kafka 79;
+    IllegalGeneration = 130, Fatal, kafka 22;
+    RebalanceInProgress = 131, Retry, kafka 27;
+    InvalidSessionTimeout = 132, Fatal, kafka 26;
+    /// A newer member uses the same instance id.
+    FencedInstance = 133, Fatal, kafka 82;
+    /// The member of this instance id has not left.
+    UnreleasedInstance = 134, Fatal, kafka 111;
+    FencedMemberEpoch = 135, Fatal, kafka 110;
+    StaleMemberEpoch = 136, Fatal, kafka 113;
+    UnsupportedAssignor = 137, Fatal, kafka 112;
+    InvalidRegex = 138, Fatal, kafka 128;
+    OffsetMetadataTooLarge = 139, Fatal, kafka 12;
+    GroupSubscribed = 140, Fatal, kafka 86;
 
     /// A precondition of a metadata command did not hold; the message says which.
     Precondition = 100, Fatal, kafka 42;

@@ -24,8 +24,21 @@ impl<R: Rules> World<R> {
             && let Some(session) = self.gateways[g].session
         {
             self.apply_now(&[Command::ExpireSession(ExpireSession { session })]);
+        } else if self.rng.chance(500)
+            && let Some(g) = self.owner_index(partition)
+        {
+            self.keep_in_the_dark(g);
         }
         self.assign_somewhere(partition);
+    }
+
+    /// The owner is the last to hear that it is none: what its bookies answer in the meantime, it still believes.
+    fn keep_in_the_dark(&mut self, g: usize) {
+        let (from, to) = (Node::Metadata, Node::Gateway(g as u16));
+        self.cases.hit(Case::OwnerHearsLate);
+        self.network.cut(from, to);
+        let until = self.rng.latency_ns(self.plan.nemesis_us * 3);
+        self.queue.after_ns(until, What::Mend { from, to });
     }
 
     pub fn assign_somewhere(&mut self, partition: PartitionId) {

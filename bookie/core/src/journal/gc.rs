@@ -37,11 +37,14 @@ pub struct GcPolicy {
     pub quarantine: Duration,
     /// More absent segments than this share of all, in percent, is taken for a fault of metadata.
     pub absent_percent_max: u64,
+    /// So few are no fault of metadata whatever their share: on a bookie with ten segments one stray, which quarantine
+    /// guards anyway, must not keep all other space from being freed.
+    pub absent_few: usize,
 }
 
 impl Default for GcPolicy {
     fn default() -> Self {
-        Self { quarantine: Duration::from_secs(72 * 3600), absent_percent_max: 5 }
+        Self { quarantine: Duration::from_secs(72 * 3600), absent_percent_max: 5, absent_few: 2 }
     }
 }
 
@@ -87,7 +90,8 @@ impl SegmentGc {
         let fact = |segment: &SegmentId| facts.segments.get(segment).copied().unwrap_or(SegmentFact::Needed);
         let absent = local.iter().filter(|segment| fact(segment) == SegmentFact::Absent).count();
         self.absent_since.retain(|segment, _| fact(segment) == SegmentFact::Absent);
-        if absent as u64 * 100 > local.len() as u64 * self.policy.absent_percent_max {
+        let too_large_a_share = absent as u64 * 100 > local.len() as u64 * self.policy.absent_percent_max;
+        if absent > self.policy.absent_few && too_large_a_share {
             return GcDecision::Refuse(GcAlarm::TooManyAbsent { absent, total: local.len() });
         }
         let mut dropped = Vec::new();
@@ -183,6 +187,15 @@ mod tests {
         let other = GcFacts { incarnation: 1, ..facts(&says[3..]) };
         let refused = GcDecision::Refuse(GcAlarm::OtherIncarnation { known: 0, found: 1 });
         assert_eq!(gc.decide(Time::ZERO, &all, &other), refused);
+    }
+
+    #[test]
+    fn a_stray_among_few_segments_blocks_nobody() {
+        let all = local(4);
+        let mut gc = SegmentGc::new(GcPolicy::default(), 0);
+        let says =
+            facts(&[(all[0], SegmentFact::Absent), (all[1], SegmentFact::Absent), (all[2], SegmentFact::NotNamed)]);
+        assert_eq!(gc.decide(Time::ZERO, &all, &says), GcDecision::Drop(vec![all[2]]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use esker_bookie_core::wire::{Read, ReadResponse};
 use esker_metadata_client::MetadataStore;
 use esker_net::Network;
 use esker_types::{BootId, EntryId, SegmentId};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +45,8 @@ pub(super) struct Upkeep {
     pub registered: Registered,
     pub ids: JournalIds,
     pub incarnation: u8,
+    /// Something that placement should know of before the next regular report.
+    pub news: Notify,
 }
 
 /// The server is stopping.

@@ -5,10 +5,14 @@ use super::Upkeep;
 
 impl Upkeep {
     /// Tells metadata how far the journal is durable (so that a disk image that was rolled back shows itself), and
-    /// whether new entries are taken. Only when something moved.
+    /// whether new entries are taken. Only when something moved, and at once when the disk got full or has room again.
     pub(super) async fn report(&self) {
         let mut told = None;
-        while self.sleep(self.config.upkeep.report_interval.0).await.is_ok() {
+        loop {
+            tokio::select! {
+                slept = self.sleep(self.config.upkeep.report_interval.0) => if slept.is_err() { return },
+                () = self.news.notified() => {}
+            }
             let usage = self.room.usage();
             let command = ReportBookie {
                 bookie: self.registered.bookie,

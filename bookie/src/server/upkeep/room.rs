@@ -43,5 +43,6 @@ impl Upkeep {
         }
         self.journal.space().hurry(level > SpaceLevel::All);
         self.journal.change(|state| state.set_space(level));
+        self.news.notify_one();
     }
 }

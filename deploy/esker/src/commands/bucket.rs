@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use esker_cache::store::{Location, S3, Store, StoreMetrics};
-use esker_cache::{StoreConfig, config};
+use esker_cache::{Kind, StoreConfig, config};
 use esker_s3admin::{Admin, StepResult, Target};
+use esker_types::Interval;
 use serde_json::json;
 
 use super::table;
@@ -17,7 +18,8 @@ pub async fn run(command: Bucket) -> Result<()> {
 }
 
 fn open(url: &str) -> Result<Store> {
-    let config: StoreConfig = config::Config::default().store;
+    // Somebody waits at a terminal.
+    let config = StoreConfig { deadline: Interval::secs(10), ..config::Config::default().store };
     Ok(Store::open(url, config, StoreMetrics::default())?)
 }
 
@@ -49,6 +51,12 @@ async fn setup(url: &str, json: bool) -> Result<()> {
 
 async fn check(url: &str, json: bool) -> Result<()> {
     let store = open(url)?;
+    if let Err(error) = store.probe().await
+        && !matches!(error.kind, Kind::Denied)
+    {
+        // Nothing else would work either, and this says why.
+        return Err(error.into());
+    }
     let checks = store.check().await;
     let failed = checks.iter().filter(|check| check.result.is_err()).count();
     let rows = checks.iter().map(|check| match &check.result {

@@ -63,20 +63,21 @@ pub async fn gateway(command: GatewayAdmin) -> Result<()> {
                 if output.json {
                     println!(
                         "{}",
-                        json!({ "id": g.id, "name": g.name, "addresses": g.addresses, "zone": g.zone,
-                        "state": state, "partitions": g.partitions })
+                        json!({ "id": g.id, "name": g.name, "addresses": g.addresses, "kafka": g.kafka,
+                        "zone": g.zone, "state": state, "partitions": g.partitions })
                     );
                 }
                 rows.push(vec![
                     g.id.to_string(),
                     g.name.clone(),
                     g.addresses.join(" "),
+                    g.kafka.clone(),
                     state.to_owned(),
                     g.partitions.to_string(),
                 ]);
             }
             if !output.json {
-                table::print(&["ID", "NAME", "ADDRESSES", "STATE", "PARTITIONS"], &rows);
+                table::print(&["ID", "NAME", "ADDRESSES", "KAFKA", "STATE", "PARTITIONS"], &rows);
             }
         }
         GatewayAdmin::Drain { name, undo, connect } => {

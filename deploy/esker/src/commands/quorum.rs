@@ -25,10 +25,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub async fn cluster(command: Cluster) -> Result<()> {
     match command {
-        Cluster::Init { voters, quorum, output } => {
+        Cluster::Init { voters, auto_create_topics, default_partitions, quorum, output } => {
             let nodes = voters.iter().map(|text| parse::node(text)).collect::<Result<Vec<_>>>()?;
             let voters: Vec<String> = nodes.into_iter().map(|(_, address)| address).collect();
-            let ask = AdminAsk::Init(InitCluster { voters: voters.clone(), ..InitCluster::default() });
+            let ask = AdminAsk::Init(InitCluster {
+                voters: voters.clone(),
+                auto_create_topics,
+                default_partitions,
+                ..InitCluster::default()
+            });
             let AdminReply::Born(born) = asked(&quorum, &voters[..1], ask, true).await? else {
                 bail!("the node answered something else than was asked")
             };
@@ -148,7 +153,7 @@ async fn status(connect: &crate::args::Connect, json: bool) -> Result<()> {
             .iter()
             .map(|g| {
                 json!({ "id": g.id, "name": g.name,
-            "addresses": g.addresses, "zone": g.zone, "live": g.live, "draining": g.draining,
+            "addresses": g.addresses, "kafka": g.kafka, "zone": g.zone, "live": g.live, "draining": g.draining,
             "partitions": g.partitions })
             })
             .collect();
@@ -197,7 +202,10 @@ async fn status(connect: &crate::args::Connect, json: bool) -> Result<()> {
             "gateway".to_owned(),
             g.name.clone(),
             state.to_owned(),
-            g.addresses.join(" "),
+            match g.kafka.is_empty() {
+                true => g.addresses.join(" "),
+                false => format!("{}, Kafka {}", g.addresses.join(" "), g.kafka),
+            },
             format!("{} partitions", g.partitions),
         ]);
     }

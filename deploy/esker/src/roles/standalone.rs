@@ -26,6 +26,10 @@ use crate::tls::Authority;
 
 const METADATA_LINK: &str = "inproc:metadata";
 const GATEWAY_LINK: &str = "inproc:gateway";
+/// What Kafka's own test suites expect of a broker that creates topics by itself.
+const AUTO_CREATED_PARTITIONS: u32 = 4;
+/// Given instead of an address: no door for Kafka clients.
+const OFF: &str = "off";
 
 pub async fn standalone(args: Standalone) -> Result<()> {
     let config: StandaloneFile = load(&Layers::new(None, args.sets.clone()))?;
@@ -40,6 +44,9 @@ pub async fn standalone(args: Standalone) -> Result<()> {
         roles.gateway.addresses().quic,
         args.http
     );
+    if let Some(kafka) = roles.gateway.addresses().kafka {
+        eprintln!("Kafka clients: bootstrap.servers={kafka}");
+    }
     eprintln!("data and certificates are in {}; stop with Ctrl-C", args.data.display());
     roles.run(http).await
 }
@@ -153,7 +160,8 @@ async fn start_metadata(
         0..=2 => Quorum { write: args.bookies.max(1), ack: args.bookies.max(1) },
         _ => Quorum { write: 3, ack: 2 },
     };
-    let birth = Birth { cluster: None, quorum, auto_create_topics: false, default_partitions: 1 };
+    let default_partitions = if args.auto_create_topics { AUTO_CREATED_PARTITIONS } else { 1 };
+    let birth = Birth { cluster: None, quorum, auto_create_topics: args.auto_create_topics, default_partitions };
     let deps = esker_metadata::Deps {
         network: inside.network(Role::Metadata, &config.node_name),
         registry: registry.sub_registry_with_prefix(""),
@@ -194,6 +202,7 @@ async fn start_gateway(
     let tls = args.data.join("tls");
     (config.quic.listen, config.quic.cert, config.quic.key) =
         (args.quic.clone(), tls.join("gateway.pem"), tls.join("gateway.key"));
+    config.kafka.listen = if args.kafka == OFF { String::new() } else { args.kafka.clone() };
     (config.internal.listen, config.internal.advertised) = (GATEWAY_LINK.to_owned(), String::new());
     config.objects.url = match args.object_store.as_deref() {
         Some("none") => String::new(),

@@ -46,10 +46,11 @@ async fn nobody_listens_and_a_port_in_use() {
 
     let folder = broker.folder.path().join("second").to_string_lossy().into_owned();
     let http = format!("127.0.0.1:{free}");
-    let second = ["standalone", "--data", &folder, "--quic", &broker.quic, "--http", &http];
+    let second = ["standalone", "--data", &folder, "--quic", &broker.quic, "--kafka", "off", "--http", &http];
     refused(Command::new(ESKER).args(second).output().expect("starts"), 1, &[&broker.quic, "in use"]);
     let data = broker.data().to_string_lossy().into_owned();
-    let twice = ["standalone", "--data", &data, "--quic", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let twice =
+        ["standalone", "--data", &data, "--quic", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     refused(Command::new(ESKER).args(twice).output().expect("starts"), 1, &["another process"]);
 }
 
@@ -88,7 +89,7 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     std::fs::write(&file, &input).expect("written");
     let output = broker.run(&["produce", "t", "--file", &file.to_string_lossy(), "--json", "--delivery-timeout", "3s"]);
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the acked prefix as JSON");
-    refused(output, 1, &["not acknowledged"]);
+    refused(output, 1, &["not acknowledged", "read-only because their disks are full", "bookie.disk.budget"]);
     let acked = said["records"].as_u64().expect("a number") as usize;
     assert!(acked > 0);
     for _ in 0..2 {

@@ -1,6 +1,7 @@
 //! Tests with real processes of the real program, as a user would run it.
 
 mod bad_input;
+mod bucket;
 mod cluster;
 mod standalone;
 mod support;

@@ -25,7 +25,8 @@ impl Standalone {
         let mut process =
             RoleProcess::new("standalone".to_owned(), "standalone", addresses, folder.path().to_owned(), ESKER.into());
         let data = folder.path().join("data").to_string_lossy().into_owned();
-        process.args = ["--data", &data, "--quic", &quic, "--http", &http].map(str::to_owned).to_vec();
+        process.args =
+            ["--data", &data, "--quic", &quic, "--kafka", "127.0.0.1:0", "--http", &http].map(str::to_owned).to_vec();
         process.args.extend(extra.iter().map(|arg| arg.to_string()));
         let mut standalone = Self { folder, quic, process };
         standalone.restart().await;

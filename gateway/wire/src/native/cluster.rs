@@ -92,6 +92,9 @@ pub struct GatewayStatus {
     /// Partitions owned.
     #[prost(uint64, tag = "7")]
     pub partitions: u64,
+    /// `host:port` of the door for Kafka clients; empty if there is none.
+    #[prost(string, tag = "8")]
+    pub kafka: String,
 }
 
 /// `CALL_DRAIN_GATEWAY` and `CALL_DRAIN_BOOKIE`: take a node out of, or back into, placement. Answered by

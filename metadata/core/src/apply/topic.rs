@@ -48,6 +48,11 @@ impl Tx<'_> {
     pub(super) fn alter_topic(&mut self, c: &AlterTopic) -> CommandResult {
         let mut topic = self.topic(c.topic)?;
         let settings = topic.settings.with(&c.settings, self.cluster().quorum)?;
+        let only_quorum = TopicSettings { quorum: settings.quorum, ..topic.settings.clone() };
+        if topic.internal && settings != only_quorum {
+            let reason = format!("{:?} belongs to the cluster: only its quorums can be changed", topic.name);
+            return Err(Reject::new(ErrorCode::InvalidConfig, reason));
+        }
         if settings.quorum != topic.settings.quorum {
             self.check_bookies(settings.quorum)?;
         }

@@ -36,6 +36,7 @@ fn pure_code_asks_for_no_time_randomness_or_hash_order() {
             "bookie/core/src",
             "gateway/core/src",
             "gateway/wire/src",
+            "gateway/kafka/src",
             "cache/core/src",
         ]
         .iter()

@@ -1,0 +1,201 @@
+"""One class per client. All write and read the same records: (timestamp_ms, key, value, headers), keys and values bytes
+or None, headers a list of (str, bytes). `read` returns everything in a partition as [(offset, record)]."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+HERE = os.path.dirname(os.path.abspath(__file__))
+PATIENCE = 30  # seconds: far longer than anything takes
+
+
+class Skip(Exception):
+    """The client, or this ability of it, is not here; the text says why."""
+
+
+class Confluent:
+    """librdkafka, by confluent-kafka."""
+
+    name = "librdkafka"
+    codecs = CODECS
+
+    def __init__(self, ring):
+        try:
+            import confluent_kafka
+        except ImportError as error:
+            raise Skip(f"confluent-kafka is not installed: {error}")
+        self.kafka, self.ring = confluent_kafka, ring
+
+    def write(self, topic, partition, codec, records):
+        failures = []
+        producer = self.kafka.Producer({
+            "bootstrap.servers": self.ring.bootstrap, "compression.type": codec, "linger.ms": 50,
+            "enable.idempotence": True,
+        })
+        for timestamp, key, value, headers in records:
+            producer.produce(topic, value, key, partition, timestamp=timestamp, headers=headers,
+                             on_delivery=lambda error, _: failures.append(error) if error else None)
+        left = producer.flush(PATIENCE)
+        assert not failures and left == 0, f"{failures[:3]}, {left} not delivered"
+
+    def read(self, topic, partition, count):
+        consumer = self.kafka.Consumer({
+            "bootstrap.servers": self.ring.bootstrap, "group.id": "unused", "enable.auto.commit": False,
+            "check.crcs": True,
+        })
+        consumer.assign([self.kafka.TopicPartition(topic, partition, 0)])
+        found, until = [], time.monotonic() + PATIENCE
+        while len(found) < count and time.monotonic() < until:
+            for message in consumer.consume(500, 0.5):
+                assert not message.error(), message.error()
+                record = (message.timestamp()[1], message.key(), message.value(), message.headers() or [])
+                found.append((message.offset(), record))
+        consumer.close()
+        return found
+
+
+class KafkaPython:
+    name = "kafka-python"
+    codecs = CODECS
+
+    def __init__(self, ring):
+        try:
+            import kafka
+        except ImportError as error:
+            raise Skip(f"kafka-python is not installed: {error}")
+        self.kafka, self.ring = kafka, ring
+
+    def write(self, topic, partition, codec, records):
+        producer = self.kafka.KafkaProducer(
+            bootstrap_servers=self.ring.bootstrap, compression_type=None if codec == "none" else codec, linger_ms=50)
+        sent = [producer.send(topic, value, key, headers, partition, timestamp)
+                for timestamp, key, value, headers in records]
+        for future in sent:
+            future.get(PATIENCE)
+        producer.close()
+
+    def read(self, topic, partition, count):
+        consumer = self.kafka.KafkaConsumer(
+            bootstrap_servers=self.ring.bootstrap, group_id=None, enable_auto_commit=False, check_crcs=True)
+        place = self.kafka.TopicPartition(topic, partition)
+        consumer.assign([place])
+        consumer.seek(place, 0)
+        found, until = [], time.monotonic() + PATIENCE
+        while len(found) < count and time.monotonic() < until:
+            for message in consumer.poll(500).get(place, []):
+                headers = [(key, value) for key, value in message.headers]
+                found.append((message.offset, (message.timestamp, message.key, message.value, headers)))
+        consumer.close()
+        return found
+
+
+class KafkaJs:
+    """Its consumer knows groups only, so that it reads with one of its own per partition."""
+
+    name = "kafkajs"
+    codecs = ["none", "gzip"]  # the others are plug-ins
+
+    def __init__(self, ring):
+        self.ring = ring
+        folder = ring.node_folder
+        if not shutil.which("node"):
+            raise Skip("node is not installed")
+        if not os.path.isdir(os.path.join(folder, "node_modules", "kafkajs")):
+            raise Skip(f"kafkajs is not installed in {folder}: copy package.json there and run npm install")
+        self.folder = folder
+
+    def write(self, topic, partition, codec, records):
+        text = lambda data: None if data is None else data.decode("latin-1")
+        self.run("write.js", {
+            "brokers": [self.ring.bootstrap], "topic": topic, "codec": codec,
+            "messages": [{"timestamp": str(t), "key": text(k), "value": text(v), "partition": partition,
+                          "headers": {name: text(data) for name, data in h}} for t, k, v, h in records],
+        })
+
+    def read(self, topic, partition, count):
+        if not topic.endswith(("none", "gzip")):
+            raise Skip("kafkajs reads this codec with a plug-in only")
+        data = lambda text: None if text is None else text.encode("latin-1")
+        out = self.run("read.js", {"brokers": [self.ring.bootstrap], "topic": topic, "partition": partition, "count": count})
+        found = []
+        for m in map(json.loads, out.splitlines()):
+            headers = [(name, data(value)) for name, values in m["headers"].items() for value in values]
+            found.append((m["offset"], (m["timestamp"], data(m["key"]), data(m["value"]), headers)))
+        return found
+
+    def run(self, script, document):
+        environment = dict(os.environ, NODE_PATH=os.path.join(self.folder, "node_modules"),
+                           KAFKAJS_NO_PARTITIONER_WARNING="1")
+        run = subprocess.run(["node", os.path.join(HERE, script)], input=json.dumps(document), text=True,
+                             env=environment, capture_output=True, timeout=PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+        return run.stdout
+
+
+class Kcat:
+    """librdkafka of the distribution, an older one. One record per line, so that values hold no newline."""
+
+    name = "kcat"
+    codecs = CODECS
+
+    def __init__(self, ring):
+        if not shutil.which("kcat"):
+            raise Skip("kcat is not installed")
+        self.ring = ring
+
+    def write(self, topic, partition, codec, records):
+        # Its own clock dates the records, and headers are per call: only keys and values are compared.
+        lines = b"".join((key or b"") + b"\t" + (value or b"") + b"\n" for _, key, value, _ in records)
+        command = ["kcat", "-b", self.ring.bootstrap, "-P", "-t", topic, "-p", str(partition), "-K", "\t", "-Z",
+                   "-z", codec, "-X", "linger.ms=50"]
+        run = subprocess.run(command, input=lines, capture_output=True, timeout=PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+
+    def read(self, topic, partition, count):
+        command = ["kcat", "-b", self.ring.bootstrap, "-C", "-t", topic, "-p", str(partition), "-o", "beginning", "-e",
+                   "-J", "-X", "check.crcs=true"]
+        run = subprocess.run(command, capture_output=True, timeout=PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+        found = []
+        for line in run.stdout.splitlines():
+            m = json.loads(line)
+            data = lambda text: None if text is None else text.encode()
+            pairs = m.get("headers", [])
+            headers = [(pairs[i], data(pairs[i + 1])) for i in range(0, len(pairs), 2)]
+            found.append((m["offset"], (m["ts"], data(m["key"]), data(m["payload"]), headers)))
+        return found
+
+
+class Native:
+    """Esker's own client, over QUIC, by its command line."""
+
+    name = "native"
+    codecs = CODECS
+
+    def __init__(self, ring):
+        self.ring = ring
+
+    def write(self, topic, partition, codec, records):
+        lines = b"".join((key or b"") + b"\t" + (value or b"") + b"\n" for _, key, value, _ in records)
+        self.ring.run("produce", topic, "--partition", str(partition), "--compression", codec, "--key-delimiter", "\t",
+                      input=lines)
+
+    def read(self, topic, partition, count):
+        out = self.ring.run("consume", topic, "--partition", str(partition), "--from", "earliest", "--to-end", "--format",
+                            "json")
+        found = []
+        for line in out.splitlines():
+            m = json.loads(line)
+            data = lambda text: None if text is None else text.encode()
+            headers = [(name, data(value)) for name, value in m["headers"]]
+            found.append((m["offset"], (m["timestamp"], data(m["key"]), data(m["value"]), headers)))
+        return found
+
+
+ALL = [Confluent, KafkaPython, KafkaJs, Kcat, Native]
+# These date records themselves and have no headers of their own: keys and values are compared, and timestamps only
+# between readers.
+PLAIN_WRITERS = {"kcat", "native"}

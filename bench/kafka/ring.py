@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Real Kafka clients against Esker. Each client writes with every codec that it has; every other client reads it back:
+the same records in the same order at the same offsets. Then what each admin client can do, times and idempotence.
+
+    ring.py --esker target/release/esker            starts `esker standalone` in a temporary folder
+    ring.py --esker ... --cluster esker-bench       the same against 3 bookies and 2 gateways
+Python packages: requirements.txt. kafkajs: `npm install` in the folder given with --node. A client that is missing is
+SKIPped with the reason. Exit status 0 only if nothing failed and at least one Kafka client ran."""
+
+import argparse
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import admin
+import clients
+
+RECORDS = 300
+
+
+class Ring:
+    """The broker, and how to reach it by both doors."""
+
+    def __init__(self, arguments):
+        self.esker, self.node_folder = arguments.esker, arguments.node
+        self.folder = tempfile.mkdtemp(prefix="esker-ring-")
+        if arguments.cluster:
+            self.start_cluster(arguments.cluster)
+        else:
+            self.start_standalone()
+
+    def start_standalone(self):
+        quic, kafka, http = (f"127.0.0.1:{port}" for port in free_ports(3))
+        data = os.path.join(self.folder, "data")
+        self.process = subprocess.Popen([self.esker, "standalone", "--data", data, "--quic", quic, "--kafka", kafka,
+                                         "--http", http])
+        self.server, self.bootstrap, self.ca = quic, kafka, os.path.join(data, "tls", "ca.pem")
+        wait_ready(self.process, http)
+
+    def start_cluster(self, bench):
+        command = [bench, "cluster", "--metadata", "1", "--bookies", "3", "--gateways", "2", "--data", self.folder,
+                   "--esker", self.esker, "--json"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        cluster = json.loads(self.process.stdout.readline())
+        gateways = [role["addresses"] for role in cluster["roles"] if role["role"] == "gateway"]
+        self.server, self.ca = ",".join(g["quic"] for g in gateways), cluster["ca"]
+        self.bootstrap = gateways[0]["kafka"]
+
+    def run(self, *command, input=None):
+        environment = dict(os.environ, ESKER_SERVER=self.server, ESKER_CA=self.ca)
+        run = subprocess.run([self.esker, *command], input=input, capture_output=True, env=environment,
+                             timeout=clients.PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+        return run.stdout
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_ready(process, http):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        assert process.poll() is None, "esker ended"
+        try:
+            urllib.request.urlopen(f"http://{http}/readyz", timeout=1)
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError("esker did not become ready")
+
+
+def records(seed, plain):
+    """Keys and values of all lengths, null and empty ones, headers with repeated names; text, so that all can show it."""
+    rng = random.Random(seed)
+    word = lambda length: "".join(rng.choice("abcdefghij 0123456789é漢") for _ in range(length)).encode()
+    out = []
+    for number in range(RECORDS):
+        key = rng.choice([None, b"k%d" % (number % 7), word(40)])
+        value = b"%d " % number + word(rng.choice([0, 1, 100, 2000]))
+        headers = [] if plain else [("h", b"%d" % number), ("trace", word(8))][: rng.randrange(3)]
+        if plain:
+            key = key or b"none"
+        elif number % 10 == 9:
+            # Some clients write no record that has neither.
+            key, value = key or b"tombstone", None if number % 20 == 9 else b""
+        out.append((1_700_000_000_000 + number, key, value, headers))
+    return out
+
+
+class Report:
+    def __init__(self):
+        self.failed, self.passed, self.skipped = [], 0, []
+
+    def check(self, what, work):
+        try:
+            work()
+            self.passed += 1
+            print(f"ok    {what}", flush=True)
+        except clients.Skip as reason:
+            self.skipped.append(what)
+            print(f"SKIP  {what}: {reason}", flush=True)
+        except Exception as error:  # a client may raise anything
+            self.failed.append(what)
+            print(f"FAIL  {what}: {type(error).__name__}: {str(error)[:600]}", flush=True)
+
+
+def compare(written, found, plain):
+    assert len(found) == len(written), f"{len(found)} records of {len(written)}"
+    assert [offset for offset, _ in found] == list(range(len(written))), "offsets have gaps"
+    for number, (expected, (_, got)) in enumerate(zip(written, found)):
+        same = expected[1:3] == got[1:3] if plain else expected == got
+        assert same, f"record {number}: wrote {expected!r:.300}, read {got!r:.300}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--esker", required=True)
+    parser.add_argument("--cluster", metavar="ESKER_BENCH")
+    parser.add_argument("--node", default="node-clients", help="folder in which kafkajs is installed")
+    arguments = parser.parse_args()
+    ring, report, present = Ring(arguments), Report(), []
+    try:
+        for kind in clients.ALL:
+            report.check(f"{kind.name} is here", lambda: present.append(kind(ring)))
+        for writer in present:
+            plain = writer.name in clients.PLAIN_WRITERS
+            for number, codec in enumerate(writer.codecs):
+                topic, written = f"ring-{writer.name}-{codec}", records(number, plain)
+                ring.run("topic", "create", topic, "--partitions", "2")
+                report.check(f"{writer.name} writes {codec}", lambda: writer.write(topic, 1, codec, written))
+                for reader in present:
+                    report.check(f"{reader.name} reads what {writer.name} wrote with {codec}",
+                                 lambda: compare(written, reader.read(topic, 1, len(written)), plain or reader.name == "native"))
+        for name, work in admin.checks(ring):
+            report.check(name, work)
+        assert ring.process.poll() is None, "the broker ended"
+    finally:
+        ring.stop()
+    print(f"{report.passed} passed, {len(report.failed)} failed, {len(report.skipped)} skipped")
+    sys.exit(1 if report.failed or len(present) < 2 else 0)
+
+
+if __name__ == "__main__":
+    main()

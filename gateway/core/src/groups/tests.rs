@@ -1,0 +1,6 @@
+mod classic;
+mod classic_model;
+mod consumer;
+mod consumer_model;
+mod offsets;
+mod world;
