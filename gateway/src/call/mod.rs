@@ -2,6 +2,7 @@
 //! gateway's copy, or by the partition's owner where only it knows.
 
 mod cluster;
+mod folded;
 mod metadata;
 mod partitions;
 mod segments;

@@ -31,6 +31,8 @@ use work::Work;
 const LOOK_MIN: Duration = Duration::from_millis(50);
 /// Longest time: ages are reached without news.
 const LOOK_MAX: Duration = Duration::from_secs(1);
+/// Half of the age at which a sweep may take an object that nothing reaches.
+const GIVE_UP_MS: i64 = 12 * 3_600_000;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 
 /// What is remembered of a partition with history.
@@ -182,6 +184,7 @@ fn of(state: &State, gateway: &Gateway, id: PartitionId) -> Option<(PartitionInf
         retention_bytes: u64::try_from(settings.retention_bytes).ok(),
         retain_every_ms: ms(config.retention_interval),
         grave_ms: ms(config.grave_grace),
+        give_up_ms: GIVE_UP_MS,
         empty_every_ms: ms(config.grave_grace) / 4,
     };
     Some((info, policy))

@@ -11,7 +11,7 @@ use esker_cache_core::manifest::{
 use esker_cache_core::steps::{Event, Step};
 use esker_metadata_client::ProposeError;
 use esker_metadata_core::{Command, DeleteBegin, PartitionInfo, RootPlace, SetRoot};
-use esker_types::{ObjectKey, Offset, PageKey, WallMs};
+use esker_types::{ObjectKey, Offset, PageKey};
 
 use super::Bucket;
 use crate::gateway::Gateway;
@@ -81,7 +81,9 @@ impl Work {
             },
             Step::Propose(command) => self.propose(command).await,
             Step::Fold { old, edit } => self.fold(info, old, &edit).await.map(Some),
-            Step::Empty { root, before } => self.empty(&root, before).await.map(|graves| Some(Event::Emptied(graves))),
+            Step::Empty { root, upto_ver } => {
+                self.empty(&root, upto_ver).await.map(|graves| Some(Event::Emptied(graves)))
+            }
             Step::Retain { root, before, keep_bytes } => self.retain(info, &root, before, keep_bytes).await,
         }
     }
@@ -136,11 +138,11 @@ impl Work {
         }))
     }
 
-    /// Deletes what the graves from `before` or earlier hold. Again is harmless.
-    async fn empty(&self, root: &RootPlace, before: WallMs) -> Result<Vec<Grave>, Failure> {
+    /// Deletes what versions up to `upto_ver` let go. Again is harmless.
+    async fn empty(&self, root: &RootPlace, upto_ver: u64) -> Result<Vec<Grave>, Failure> {
         let page = self.bucket.reader.page(&root_ref(root), For::Scan).await?;
         let Page::Root(page) = &*page else { return Err(Failure(format!("{} is no root page", root.key))) };
-        let due: Vec<Grave> = page.graveyard.iter().filter(|g| g.since <= before).take(GRAVES).cloned().collect();
+        let due: Vec<Grave> = page.graveyard.iter().filter(|g| g.ver <= upto_ver).take(GRAVES).cloned().collect();
         for grave in &due {
             match &grave.what {
                 Buried::Page(page) => self.delete(page.key.to_string()).await?,

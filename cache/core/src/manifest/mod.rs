@@ -16,7 +16,7 @@ mod find;
 mod page;
 
 pub use edit::{Edit, Edited, PageNames, edit};
-pub use find::{first_at_or_after, overlapping, reaches, segment_at, segment_at_time, tree_pages};
+pub use find::{first_at_or_after, from_ordinal, overlapping, reaches, segment_at, segment_at_time, tree_pages};
 pub use page::{
     Buried, BuriedObject, BuriedPage, BuriedTree, Grave, Inner, Leaf, LeafEntry, Page, PageRef, RootPage, decode_page,
     encode_page, root_ref,

@@ -28,6 +28,8 @@ pub struct Policy {
     pub retain_every_ms: i64,
     /// How long a replaced page or retired object is kept for those who read it, ms. Longer than the longest read.
     pub grave_ms: i64,
+    /// How long a written object or page may wait to be committed, ms. Well below the age at which the sweep takes it.
+    pub give_up_ms: i64,
     /// Least time between two looks into the graveyard, ms.
     pub empty_every_ms: i64,
 }
@@ -48,8 +50,8 @@ pub enum Step {
     /// Raise the log start over segments of this root whose records are all older than `before`, ms, or that exceed
     /// `keep_bytes`.
     Retain { root: RootPlace, before: Option<i64>, keep_bytes: Option<u64> },
-    /// Delete what graves of this root from `before` or earlier hold.
-    Empty { root: RootPlace, before: WallMs },
+    /// Delete what graves of this root hold that versions up to `upto_ver` let go.
+    Empty { root: RootPlace, upto_ver: u64 },
 }
 
 /// How a step went. What is not told failed, or nobody knows: it is tried again.
@@ -83,10 +85,16 @@ pub struct Tier<R> {
     written: Option<Written>,
     /// A version of the manifest whose pages are written.
     root: Option<SetRoot>,
+    /// When `written` or `root` was begun.
+    begun: WallMs,
+    /// Versions of the manifest and when each was first seen to be current, oldest first; some are left out.
+    seen: Vec<(u64, WallMs)>,
     /// Segments below this were read a second time.
     checked_below: u64,
     /// Log start of the last edit.
     retired_to: Offset,
+    /// Log start of an edit whose pages are being written.
+    retiring_to: Offset,
     /// Graves that are empty now; the next version leaves them out.
     emptied: Vec<Grave>,
     emptied_at: Option<WallMs>,
@@ -108,8 +116,11 @@ impl<R: Rules> Tier<R> {
             epoch,
             written: None,
             root: None,
+            begun: WallMs(0),
+            seen: Vec::new(),
             checked_below: 0,
             retired_to: 0,
+            retiring_to: 0,
             emptied: Vec::new(),
             emptied_at: None,
             retained_at: None,
@@ -131,7 +142,10 @@ impl<R: Rules> Tier<R> {
             }
             Event::Bad { .. } => self.written = None,
             Event::Rejected => (self.written, self.root) = (None, None),
-            Event::PagesWritten(root) => self.root = Some(root),
+            Event::PagesWritten(root) => {
+                self.root = Some(root);
+                self.retired_to = self.retiring_to;
+            }
             Event::VerifiedAgain { n } => self.checked_below = self.checked_below.max(n + 1),
             Event::Emptied(graves) => self.emptied = graves,
         }
@@ -142,16 +156,34 @@ impl<R: Rules> Tier<R> {
         if info.record.epoch != self.epoch {
             return None;
         }
-        self.unfinished(info)
+        self.look(wall, info, policy);
+        self.unfinished(wall, info, policy)
             .or_else(|| self.fold(wall, info, policy))
             .or_else(|| self.drop_copies(wall, info, policy))
             .or_else(|| self.retain(wall, info, policy))
-            .or_else(|| self.write(info, policy))
+            .or_else(|| self.write(wall, info, policy))
             .or_else(|| self.empty(wall, info, policy))
     }
 
+    /// Remembers since when versions are current; a handful of them, a part of the grace apart.
+    fn look(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) {
+        let ver = info.record.root_ver();
+        let apart = policy.grave_ms / 8;
+        match self.seen.last() {
+            Some((newest, _)) if *newest >= ver => {}
+            Some((_, at)) if wall.0.saturating_sub(at.0) < apart => {}
+            _ => self.seen.push((ver, wall)),
+        }
+        let old = self.seen.iter().filter(|(_, at)| wall.0.saturating_sub(at.0) >= policy.grave_ms).count();
+        self.seen.drain(..old.saturating_sub(1));
+    }
+
     /// Commands that may or may not have been applied: the record says it, else they are proposed again.
-    fn unfinished(&mut self, info: &PartitionInfo) -> Option<Step> {
+    fn unfinished(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+        if wall.0.saturating_sub(self.begun.0) > policy.give_up_ms {
+            // The sweep may come for it before the command is applied.
+            (self.written, self.root) = (None, None);
+        }
         if let Some(root) = &self.root {
             if info.record.root_ver() < root.root.ver {
                 return Some(Step::Propose(root.clone().into()));
@@ -209,7 +241,8 @@ impl<R: Rules> Tier<R> {
                 None => {}
             }
         }
-        self.retired_to = record.log_start;
+        self.retiring_to = record.log_start;
+        self.begun = wall;
         Some(Step::Fold { old: record.root.clone(), edit })
     }
 
@@ -262,10 +295,11 @@ impl<R: Rules> Tier<R> {
         Some(Step::Retain { root: root.clone(), before, keep_bytes: policy.retention_bytes })
     }
 
-    fn write(&self, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+    fn write(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
         let log_start = info.record.log_start;
         let wanted = |row: &&Arc<ClosedSegment>| row.object.is_none() && row.end_offset > log_start;
         let row = info.chain.iter().find(wanted).filter(|_| policy.offload)?;
+        self.begun = wall;
         Some(Step::Write(SegmentFacts::from(&**row)))
     }
 
@@ -276,9 +310,11 @@ impl<R: Rules> Tier<R> {
         if held || waits || !self.emptied.is_empty() {
             return None;
         }
-        self.emptied_at = Some(wall);
         let grace = if R::DELETE_AFTER_GRACE { policy.grave_ms } else { 0 };
-        Some(Step::Empty { root: root.clone(), before: WallMs(wall.0.saturating_sub(grace)) })
+        let quiet = |at: &WallMs| wall.0.saturating_sub(at.0) >= grace;
+        let upto_ver = self.seen.iter().filter(|(_, at)| quiet(at)).map(|(ver, _)| *ver).max()?;
+        self.emptied_at = Some(wall);
+        Some(Step::Empty { root: root.clone(), upto_ver })
     }
 }
 

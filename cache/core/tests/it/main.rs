@@ -2,3 +2,4 @@ mod hostile;
 mod manifest;
 mod object;
 mod samples;
+mod steps;

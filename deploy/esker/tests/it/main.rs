@@ -3,5 +3,6 @@
 mod bad_input;
 mod bucket;
 mod cluster;
+mod objects;
 mod standalone;
 mod support;
