@@ -157,7 +157,11 @@ impl State {
 
     fn segments_of(&self, instance: InstanceId) -> Vec<SegmentId> {
         let open = self.open_segments_of(instance).into_iter().map(|on| on.segment);
-        let closed = self.segments().filter(|s| s.names(instance)).map(|s| s.segment);
+        let kept = |s: &&Arc<ClosedSegment>| {
+            let copies_from = self.partition(s.segment.partition).map_or(0, |partition| partition.copies_from);
+            s.names(instance) && s.segment.n >= copies_from
+        };
+        let closed = self.segments().filter(kept).map(|s| s.segment);
         let mut all: Vec<SegmentId> = open.chain(closed).collect();
         all.sort_unstable();
         all

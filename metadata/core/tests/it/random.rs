@@ -141,9 +141,13 @@ fn make(state: &State, d: Dice) -> Command {
                 ObjectPlace { key, position: 60, len: 9, footer_position: 69, footer_len: 9, footer_crc: 1, size: 99 };
             OffloadCommit { partition: at, epoch, n: segment.n, digest, end_offset, place }.into()
         }
-        32 if d.c.is_multiple_of(4) => {
-            Pin { partition: at, id: u64::from(d.b % 3), root_ver: p.root_ver(), ttl_ms: 1 + u32::from(d.c) }.into()
+        32 if d.c.is_multiple_of(4) => Pin {
+            partition: at,
+            id: u64::from(d.b % 3),
+            root_ver: p.root_ver() + u64::from(d.b.is_multiple_of(4)),
+            ttl_ms: 1 + u32::from(d.c),
         }
+        .into(),
         32 if d.c % 4 == 1 => Unpin { partition: at, id: u64::from(d.b % 3) }.into(),
         32 => {
             let ver = p.root_ver() + u64::from(!d.c.is_multiple_of(9));
