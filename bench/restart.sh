@@ -45,7 +45,7 @@ punch() {
     done
 }
 
-journal_bytes() { find "$dir/data" -name '*.journal' -printf '%s\n' | awk '{sum += $1} END {print sum + 0}'; }
+journal_bytes() { find "$dir/data" -name '*.journal' -printf '%s\n' | awk '{sum += $1} END {printf "%.0f", sum}'; }
 
 start
 if [ "$sparse" = sparse ]; then
