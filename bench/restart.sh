@@ -71,4 +71,3 @@ began=$(date +%s.%N)
 start
 ended=$(date +%s.%N)
 awk -v a="$began" -v b="$ended" 'BEGIN {printf "ready %.2f s after the start\n", b - a}'
-grep -oE 'journal read.*' "$dir/log" || true
