@@ -45,7 +45,7 @@ punch() {
     done
 }
 
-journal_bytes() { find "$dir/data" -name '*.journal' -printf '%s\n' | awk '{sum += $1} END {print sum + 0}'; }
+journal_bytes() { find "$dir/data" -name '*.journal' -printf '%s\n' | awk '{sum += $1} END {printf "%.0f", sum}'; }
 
 start
 if [ "$sparse" = sparse ]; then
@@ -71,4 +71,3 @@ began=$(date +%s.%N)
 start
 ended=$(date +%s.%N)
 awk -v a="$began" -v b="$ended" 'BEGIN {printf "ready %.2f s after the start\n", b - a}'
-grep -oE 'journal read.*' "$dir/log" || true

@@ -9,7 +9,7 @@ use esker_metadata_client::admin::{
     RemoveMember,
 };
 use esker_metadata_core::{Command, InitCluster as InitCommand};
-use esker_net::{Address, Pool};
+use esker_net::{Address, Pool, RpcError};
 use esker_types::error::ErrorInfo;
 use esker_types::{ClusterId, ErrorCode, Quorum};
 use openraft::ChangeMembers;
@@ -22,6 +22,9 @@ use crate::raft::{NodeId, Raft, Voter};
 
 /// To ask another node who it is.
 const ASK: Duration = Duration::from_secs(3);
+/// The voters of a new cluster are started together: one may open its port a little later than the one that is asked.
+const MEETING: Duration = Duration::from_secs(10);
+const REDIAL: Duration = Duration::from_millis(100);
 /// Until a new quorum has its first leader.
 const FIRST_LEADER: Duration = Duration::from_secs(15);
 /// Until a new member has all that it missed.
@@ -131,7 +134,7 @@ impl Admin {
         }
         let mut voters = BTreeMap::new();
         for address in addresses {
-            let found = self.identify(address).await?;
+            let found = self.identify(address, MEETING).await?;
             if !found.blank {
                 return Err(refuse(format!("{address} belongs to a quorum already")));
             }
@@ -146,20 +149,24 @@ impl Admin {
         Ok(voters)
     }
 
-    async fn identify(&self, address: &str) -> Result<Identity, ErrorInfo> {
+    async fn identify(&self, address: &str, patience: Duration) -> Result<Identity, ErrorInfo> {
         let parsed: Address = address
             .parse()
             .map_err(|error: esker_net::BadAddress| ErrorInfo::new(ErrorCode::InvalidRequest, error.to_string()))?;
         if address == self.voter.address {
             return self.identity().await;
         }
-        // A pool of its own: the shared one may be backing off after dials to a process that has only now come back,
-        // and an operator's question is worth a dial at once.
-        let fresh = Pool::new(self.pool.network().clone());
-        match admin::ask(&fresh, &parsed, AdminAsk::Identify(Identify {}), ASK).await {
-            Ok(AdminReply::Identity(identity)) => Ok(identity),
-            Ok(_) => Err(ErrorInfo::new(ErrorCode::Internal, format!("{address} answers nonsense"))),
-            Err(error) => Err(ErrorInfo::new(ErrorCode::UnknownNode, format!("{address}: {error}"))),
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            // A pool of its own: the shared one may be backing off after dials to a process that has only now come
+            // back, and an operator's question is worth a dial at once.
+            let fresh = Pool::new(self.pool.network().clone());
+            match admin::ask(&fresh, &parsed, AdminAsk::Identify(Identify {}), ASK).await {
+                Ok(AdminReply::Identity(identity)) => return Ok(identity),
+                Ok(_) => return Err(ErrorInfo::new(ErrorCode::Internal, format!("{address} answers nonsense"))),
+                Err(RpcError::NotSent(_)) if tokio::time::Instant::now() < until => tokio::time::sleep(REDIAL).await,
+                Err(error) => return Err(ErrorInfo::new(ErrorCode::UnknownNode, format!("{address}: {error}"))),
+            }
         }
     }
 
@@ -197,7 +204,7 @@ impl Admin {
     async fn add(&self, add: AddMember) -> Answer {
         let _changing = self.changing.lock().await;
         self.must_lead()?;
-        let found = self.identify(&add.address).await?;
+        let found = self.identify(&add.address, Duration::ZERO).await?;
         let known = self.members();
         if let Some(held) = known.members.iter().find(|m| m.address == add.address && m.node != found.node) {
             let text = format!("{} lost its data and is a new node now: remove {:x} first", held.name, held.node);

@@ -304,6 +304,7 @@ impl Server {
     async fn stop_unboxed(&self) {
         self.cancel.cancel();
         self.tasks.wait().await;
+        self.disk.raft_ends().await;
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }

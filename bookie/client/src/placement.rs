@@ -1,8 +1,8 @@
 //! Which bookies store the next segment of a partition. Pure: the same candidates and seed give the same answer.
 //!
-//! Order of wishes: bookies in good standing before penalised ones and those before unreachable ones, zones that hold no copy yet before others, lightly
-//! loaded before busy, and then a rendezvous hash, so that partitions spread evenly and a set changes little
-//! when a bookie comes or goes.
+//! Order of wishes: bookies in good standing before penalised ones and those before unreachable ones, zones that hold
+//! no copy yet before others, lightly loaded before busy, and then a rendezvous hash, so that partitions spread evenly
+//! and a set changes little when a bookie comes or goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
 //! The object tier's formats and decisions: what an object and a manifest page look like, how a partition's history is
-//! folded into pages and looked up, and the steps by which segments move to the bucket and leave it again.
+//! folded into pages and looked up.
 //!
 //! Pure: no clock, randomness, IO or async. Bytes that come from a bucket are never trusted: nothing here panics or
 //! allocates beyond a stated bound whatever they hold. The layout is described in `cache/FORMAT.md`.

@@ -1,5 +1,6 @@
 //! Making a bucket ready.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -66,6 +67,9 @@ const ABORT_AFTER_DAYS: i32 = 1;
 const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// What is awaited without its type being known.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 impl Admin {
     pub fn new(target: Target) -> Self {
         let region = target.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
@@ -96,12 +100,15 @@ impl Admin {
     ///
     /// # Errors
     /// The first step that failed; the ones before it stay done.
-    pub async fn setup(&self) -> Result<Vec<Step>, Error> {
-        Ok(vec![
-            Step { name: "bucket", result: self.create().await? },
-            Step { name: "abandoned uploads", result: self.lifecycle().await? },
-            Step { name: "versioning", result: self.versioning().await? },
-        ])
+    pub fn setup(&self) -> BoxFuture<'_, Result<Vec<Step>, Error>> {
+        // Boxed here: the SDK's machinery behind it is then compiled with this crate, and not with whoever awaits it.
+        Box::pin(async {
+            Ok(vec![
+                Step { name: "bucket", result: self.create().await? },
+                Step { name: "abandoned uploads", result: self.lifecycle().await? },
+                Step { name: "versioning", result: self.versioning().await? },
+            ])
+        })
     }
 
     async fn create(&self) -> Result<StepResult, Error> {

@@ -25,10 +25,25 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("esker: {error:#}");
+            eprintln!("esker: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes on one line. Many errors already tell their cause: that one is not told again.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.contains(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line
 }
 
 fn start(cli: Cli) -> Result<()> {
@@ -64,5 +79,19 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Bucket(command) => commands::bucket::run(command).await,
         Command::Tls(command) => commands::tls::run(command),
         Command::Config(command) => commands::config::run(command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_once;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = std::io::Error::other("address in use");
+        let bind = anyhow::Error::new(refused).context("can't listen: address in use; stop what uses it");
+        assert_eq!(told_once(&bind), "can't listen: address in use; stop what uses it");
+        let outer = bind.context("the gateway did not start");
+        assert_eq!(told_once(&outer), "the gateway did not start: can't listen: address in use; stop what uses it");
     }
 }

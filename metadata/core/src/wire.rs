@@ -148,6 +148,8 @@ macro_rules! union {
         } )*
 
         const _: () = {
+            // Lives from decoding to the conversion into the type itself.
+            #[allow(clippy::large_enum_variant)]
             #[derive(Clone, PartialEq, ::prost::Oneof)]
             pub enum Kind { $( #[prost(message, tag($tag))] $variant(<$ty as $crate::wire::Wire>::Proto), )* }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -65,6 +66,8 @@ pub enum Write {
     Purge(LogId),
     /// Who this data directory belongs to.
     Cookie(CookieRecord),
+    /// Writes nothing: told when everything before it is.
+    Barrier,
     /// Ends the thread and frees the file, behind all that was asked for before.
     Close,
 }
@@ -73,6 +76,7 @@ pub enum Write {
 #[derive(Clone)]
 pub struct Disk {
     requests: SyncSender<(Write, Done)>,
+    raft_ends: Arc<AtomicBool>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -88,12 +92,13 @@ impl Disk {
         })?;
         let stored = read(&database).map_err(&fail)?;
         let (requests, queue) = sync_channel(QUEUE);
-        let writer = Writer { database, metrics, committed: None, broken: None };
+        let raft_ends = Arc::new(AtomicBool::new(false));
+        let writer = Writer { database, metrics, raft_ends: raft_ends.clone(), committed: None, broken: None };
         let thread = std::thread::Builder::new()
             .name("esker-raft-log".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(|error| fail(error.to_string()))?;
-        Ok((Self { requests, thread: Arc::new(Mutex::new(Some(thread))) }, stored))
+        Ok((Self { requests, raft_ends, thread: Arc::new(Mutex::new(Some(thread))) }, stored))
     }
 
     /// Queues a request; `done` is told when it is durable.
@@ -112,6 +117,14 @@ impl Disk {
         let (reply, done) = oneshot::channel();
         self.submit(write, Done::Reply(reply));
         done.await.unwrap_or_else(|_| Err(io::Error::other("the log's thread has ended")))
+    }
+
+    /// To be called before raft is stopped: from now on raft is not told of flushes any more. Its channel would be
+    /// closed at some moment of the stop, and raft logs each flush told to a closed channel as an error.
+    pub async fn raft_ends(&self) {
+        self.raft_ends.store(true, Ordering::Release);
+        // A flush that was about to be told when the flag went up has been told when this returns.
+        let _ = self.write(Write::Barrier).await;
     }
 
     /// Writes what was asked for, then frees the file for the next process. Later requests fail.
@@ -171,6 +184,7 @@ fn read(database: &Database) -> Result<Stored, String> {
 struct Writer {
     database: Database,
     metrics: Arc<Metrics>,
+    raft_ends: Arc<AtomicBool>,
     /// Not on disk yet.
     committed: Option<LogId>,
     broken: Option<String>,
@@ -185,6 +199,7 @@ impl Writer {
                 done.push(tell);
                 match write {
                     Write::Committed(committed) => self.committed = committed,
+                    Write::Barrier => {}
                     Write::Close => closing = true,
                     write => writes.push(write),
                 }
@@ -192,7 +207,9 @@ impl Writer {
             let due = !writes.is_empty() || closing && self.committed.is_some();
             let result = if !due { Ok(()) } else { self.commit(&mut writes) };
             for tell in done.drain(..) {
-                tell.tell(result.clone().map_err(io::Error::other));
+                if !(matches!(tell, Done::Flushed(_)) && self.raft_ends.load(Ordering::Acquire)) {
+                    tell.tell(result.clone().map_err(io::Error::other));
+                }
             }
         }
     }
@@ -235,7 +252,7 @@ impl Writer {
                     Write::Cookie(cookie) => {
                         meta.insert(COOKIE, codec::seal(&cookie).as_slice())?;
                     }
-                    Write::Committed(_) | Write::Close => unreachable!("kept aside by the caller"),
+                    Write::Committed(_) | Write::Barrier | Write::Close => unreachable!("kept aside by the caller"),
                 }
             }
             if let Some(committed) = self.committed.take() {

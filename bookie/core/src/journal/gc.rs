@@ -1,11 +1,9 @@
-//! Which copies a bookie may drop (R14), and which file to free next.
+//! Which copies a bookie may drop (R14).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker_types::{SegmentId, Time};
-
-use crate::bookie::FileUse;
 
 /// What a linearizable read of metadata says of one local segment. In order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,33 +111,9 @@ impl SegmentGc {
     }
 }
 
-/// What to do about the space of old files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FilePlan {
-    /// Some file holds nothing that counts: roll soon, the next LiveSet frees it.
-    pub roll: bool,
-    /// Copy what counts in this file forward, then it can be freed too.
-    pub copy: Option<FileUse>,
-}
-
-/// `live_percent_max`: a file is worth copying when no more than this share of it counts; higher frees more space for
-/// more writing. With `pressed` the emptiest file is copied whatever it holds, if that gains anything.
-pub fn plan_files(files: &[FileUse], live_percent_max: u64, pressed: bool) -> FilePlan {
-    let emptiest = files.iter().filter(|file| file.live > 0).min_by_key(|file| {
-        let share = u128::from(file.live) * 1_000_000 / u128::from(file.len.max(1));
-        (share, file.id.seq)
-    });
-    let worth = |file: &&FileUse| {
-        let percent_max = if pressed { 90 } else { live_percent_max };
-        u128::from(file.live) * 100 <= u128::from(file.len) * u128::from(percent_max)
-    };
-    FilePlan { roll: files.iter().any(|file| file.live == 0), copy: emptiest.filter(worth).copied() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::FileId;
 
     fn local(count: u64) -> Vec<SegmentId> {
         (1..=count).map(|n| SegmentId::new(1, n)).collect()
@@ -196,14 +170,5 @@ mod tests {
         let says =
             facts(&[(all[0], SegmentFact::Absent), (all[1], SegmentFact::Absent), (all[2], SegmentFact::NotNamed)]);
         assert_eq!(gc.decide(Time::ZERO, &all, &says), GcDecision::Drop(vec![all[2]]));
-    }
-
-    #[test]
-    fn the_emptiest_file_is_copied() {
-        let file = |seq, live| FileUse { id: FileId { seq, uuid: [0; 16] }, len: 100, live };
-        let files = [file(1, 80), file(2, 20), file(3, 0)];
-        assert_eq!(plan_files(&files, 50, false), FilePlan { roll: true, copy: Some(files[1]) });
-        assert_eq!(plan_files(&files[..1], 50, false), FilePlan::default());
-        assert_eq!(plan_files(&files[..1], 50, true).copy, Some(files[0]));
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 mod hostile;
 mod manifest;
 mod object;

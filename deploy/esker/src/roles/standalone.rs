@@ -109,17 +109,20 @@ impl Inside {
 }
 
 impl Roles {
-    /// Metadata first, then what needs it.
+    /// Metadata first, then what needs it. What runs already is stopped again if a later one can't start: its threads
+    /// and tasks may not talk over the one line that says why.
     async fn start(args: &Standalone, config: StandaloneFile) -> Result<Self> {
         let inside = Inside { hub: Hub::new(), boot: boot_id()? };
         let (mut registry, cancel) = (Registry::default(), CancellationToken::new());
-        let metadata = start_metadata(args, config.metadata, &inside, &mut registry, &cancel).await?;
+        let metadata = start_metadata(args, config.metadata.clone(), &inside, &mut registry, &cancel).await?;
         let mut bookies = Vec::new();
-        for number in 1..=args.bookies {
-            bookies.push(start_bookie(args, &config.bookie, number, &inside, &mut registry, &cancel).await?);
+        match start_rest(args, config, &inside, &mut registry, &cancel, &mut bookies).await {
+            Ok(gateway) => Ok(Self { metadata, bookies, gateway, registry, cancel }),
+            Err(error) => {
+                stop_stores(&bookies, &metadata, &cancel).await;
+                Err(error)
+            }
         }
-        let gateway = start_gateway(args, config.gateway, &inside, &mut registry, &cancel).await?;
-        Ok(Self { metadata, bookies, gateway, registry, cancel })
     }
 
     /// Until a signal or a failure; then stops in reverse order.
@@ -138,13 +141,32 @@ impl Roles {
             (reason, ..) = bookie_failed => Err(anyhow::anyhow!(reason)),
         };
         gateway.stop().await;
-        for bookie in bookies.iter().rev() {
-            bookie.stop().await;
-        }
-        metadata.stop().await;
-        cancel.cancel();
+        stop_stores(&bookies, &metadata, &cancel).await;
         ended
     }
+}
+
+/// Bookies before the metadata that they report to.
+async fn stop_stores(bookies: &[Arc<Bookie>], metadata: &Metadata, cancel: &CancellationToken) {
+    for bookie in bookies.iter().rev() {
+        bookie.stop().await;
+    }
+    metadata.stop().await;
+    cancel.cancel();
+}
+
+async fn start_rest(
+    args: &Standalone,
+    config: StandaloneFile,
+    inside: &Inside,
+    registry: &mut Registry,
+    cancel: &CancellationToken,
+    bookies: &mut Vec<Arc<Bookie>>,
+) -> Result<Gateway> {
+    for number in 1..=args.bookies {
+        bookies.push(start_bookie(args, &config.bookie, number, inside, registry, cancel).await?);
+    }
+    start_gateway(args, config.gateway, inside, registry, cancel).await
 }
 
 async fn start_metadata(

@@ -45,17 +45,27 @@ async fn acknowledged_records_survive_kill_nine() {
     broker.ok(&["topic", "create", "t"]);
     for round in 0..3u64 {
         let input = text(100 + round, 64 << 20, 2_000);
-        let file = broker.folder.path().join("input");
-        std::fs::write(&file, &input).expect("written");
         let before = broker.ok(&["consume", "t", "--from", "earliest", "--to-end"]);
 
-        let path = file.to_string_lossy().into_owned();
-        let mut producer = broker.command(&["produce", "t", "--file", &path, "--json", "--delivery-timeout", "1s"]);
-        let producer = producer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut producer = broker.command(&["produce", "t", "--json", "--delivery-timeout", "1s"]);
+        let producer = producer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut producer = producer.spawn().expect("starts");
+        // The end of the input comes only after the kill: the producer can't be done before it.
+        let (mut stdin, (first, rest)) = (producer.stdin.take().expect("piped"), input.split_at(input.len() / 2));
+        let (first, rest) = (first.to_vec(), rest.to_vec());
+        let (killed, after_kill) = std::sync::mpsc::channel::<()>();
+        let feeder = std::thread::spawn(move || {
+            let fed = stdin.write_all(&first);
+            let _ = after_kill.recv();
+            // It gives up while it is fed, or when it has all and can't deliver it.
+            let _ = fed.and_then(|()| stdin.write_all(&rest));
+        });
         // Some progress first, then the kill, at whatever point that is.
         wait_for_growth(&broker, before.len());
         broker.kill().await;
+        killed.send(()).expect("the feeder waits");
         let output = producer.wait_with_output().expect("ends");
+        feeder.join().expect("fed");
         assert_eq!(output.status.code(), Some(1), "the producer must not claim success");
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the acked prefix as JSON");
         let acked = said["records"].as_u64().expect("a number") as usize;

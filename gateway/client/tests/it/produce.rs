@@ -154,10 +154,10 @@ async fn the_delivery_time_out_tells_whether_a_record_may_be_stored() {
     let error = waiting.await.unwrap_err();
     assert!(matches!(error, SendError::TimedOut { may_be_stored: true, .. }), "{error}");
     assert_eq!(error.class(), ErrorClass::UnknownOutcome);
-    fake.state.lock().faults.extend((0..200).map(|_| Fault::Refuse(ErrorCode::NotEnoughBookies)));
+    fake.state.lock().faults.extend((0..200).map(|_| Fault::Refuse(ErrorCode::Overloaded)));
     let error = producer.send(TOPIC, None, Record::value("third")).await.unwrap().await.unwrap_err();
     assert!(matches!(error, SendError::TimedOut { may_be_stored: false, .. }), "{error}");
-    assert!(error.to_string().contains("fake NotEnoughBookies"), "{error}");
+    assert!(error.to_string().contains("fake Overloaded"), "{error}");
     fake.state.lock().faults.clear();
     let last = producer.send(TOPIC, None, Record::value("fourth")).await.unwrap().await.unwrap();
     assert_eq!(last.offset, 1);
