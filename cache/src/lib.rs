@@ -3,6 +3,7 @@
 //!
 //! The only crate that knows `object_store` and `foyer`. What the bytes mean is the business of `esker-cache-core`.
 
+mod claim;
 pub mod config;
 pub mod pools;
 pub mod reader;

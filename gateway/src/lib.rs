@@ -33,6 +33,7 @@ mod server;
 mod shard;
 mod stop;
 mod tail;
+mod throttle;
 mod transfers;
 
 pub use config::{AppendConfig, BATCH_BYTES_MAX, Config, InternalConfig, QuicConfig, ReadConfig};

@@ -39,7 +39,10 @@ pub struct Metrics {
     pub offload_failures: Counter,
     pub offload_backlog_segments: Gauge,
     pub offload_backlog_bytes: Gauge,
+    pub offload_backlog_age_seconds: Gauge,
+    pub throttled_ms: Counter,
     pub objects_deleted: Counter,
+    pub objects_swept: Counter,
     pub object_reads: Counter,
     pub object_read_failures: Counter,
 }
@@ -83,7 +86,10 @@ impl Metrics {
             offload_failures "offload_failures" "Steps of the object tier that failed and are tried again";
             offload_backlog_segments "offload_backlog_segments" "Closed segments that are not in the bucket yet";
             offload_backlog_bytes "offload_backlog_bytes" "Bytes of closed segments that are not in the bucket yet";
+            offload_backlog_age_seconds "offload_backlog_age_seconds" "Since the oldest segment that is not in the bucket was closed";
+            throttled_ms "throttled_milliseconds" "Time that batches waited because bookies fill up while the bucket takes too little";
             objects_deleted "objects_deleted" "Objects and pages deleted from the bucket";
+            objects_swept "objects_swept" "Objects and pages that nothing reached, deleted by the sweep";
             object_reads "object_reads" "Blocks of objects read for clients";
             object_read_failures "object_read_failures" "Blocks of objects that could not be read";
         }
@@ -124,7 +130,10 @@ impl Metrics {
             offload_failures: Counter::default(),
             offload_backlog_segments: Gauge::default(),
             offload_backlog_bytes: Gauge::default(),
+            offload_backlog_age_seconds: Gauge::default(),
+            throttled_ms: Counter::default(),
             objects_deleted: Counter::default(),
+            objects_swept: Counter::default(),
             object_reads: Counter::default(),
             object_read_failures: Counter::default(),
         }

@@ -31,6 +31,7 @@ use crate::producer_ids::ProducerIds;
 use crate::proposer::{self, Proposer};
 use crate::shard::{self, Services, Shards};
 use crate::tail::TailCache;
+use crate::throttle::Throttle;
 use crate::transfers::Transfers;
 
 /// What a gateway is given.
@@ -290,6 +291,7 @@ impl Parts {
             metrics,
             standing: standing_rx,
             room: Arc::new(Semaphore::new(room)),
+            throttle: Throttle::default(),
             producer_ids: ProducerIds::default(),
             fault: watch::Sender::new(None),
             config,

@@ -420,6 +420,18 @@ pub enum Bucket {
         #[command(flatten)]
         output: Output,
     },
+    /// Delete what nothing in the cluster's bucket reaches, such as objects of a gateway that died before it could commit
+    /// them, once they are older than objects.sweep-age. Gateways do so by themselves every objects.sweep-interval.
+    /// Example: esker bucket sweep --dry-run
+    Sweep {
+        /// Say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Try reading, writing, conditional creation, ranged reads, uploads in parts and deleting, each by name.
     /// Example: esker bucket check file:///srv/esker
     Check {

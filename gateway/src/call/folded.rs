@@ -54,6 +54,7 @@ pub fn info(entry: &LeafEntry, index: u32) -> SegmentInfo {
         end_offset: entry.end_offset,
         bytes: entry.bytes,
         in_objects: true,
+        object: entry.place.key.to_string(),
         first_ts_ms: entry.first_ts,
         max_ts_ms: entry.max_ts,
         closed_ms: entry.closed.0,

@@ -28,12 +28,6 @@ impl Bucket {
             Store::open(&config.url, config.cache.store.clone(), esker_cache::store::StoreMetrics::register(registry))?;
         let pools = Pools::open(&config.cache, &esker_cache::pools::PoolMetrics::register(registry)).await?;
         let reader = Reader::new(store.clone(), pools.clone(), cluster, config.cache.index_memory);
-        let probing = store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = probing.probe().await {
-                tracing::warn!(%error, "the object store does not work yet: segments stay on bookies until it does");
-            }
-        });
         Ok(Some(Self { store, reader, cluster, pools }))
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use esker_types::units::Interval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,11 +22,19 @@ pub struct ObjectsConfig {
     pub grave_grace: Interval,
     /// How often retention looks at what is in the bucket.
     pub retention_interval: Interval,
+    /// Age from which an object that nothing reaches is deleted by a sweep. A write that is not committed after half of
+    /// it is given up, so that the sweep never takes what is on its way.
+    pub sweep_age: Interval,
+    /// How often one gateway looks through the whole bucket for what nothing reaches. 0: never by itself.
+    pub sweep_interval: Interval,
     /// Longest wait after failures of one partition; the first one is 100 ms and each doubles.
     pub retry_max: Interval,
     /// Requests, memory and SSD.
     pub cache: esker_cache::Config,
 }
+
+/// Well above the time that an upload and its commit may take together.
+const SWEEP_AGE_MIN: Duration = Duration::from_secs(3_600);
 
 impl Default for ObjectsConfig {
     fn default() -> Self {
@@ -35,6 +45,8 @@ impl Default for ObjectsConfig {
             fold_age: Interval::secs(3_600),
             grave_grace: Interval::secs(3_600),
             retention_interval: Interval::secs(60),
+            sweep_age: Interval::secs(86_400),
+            sweep_interval: Interval::secs(6 * 3_600),
             retry_max: Interval::secs(60),
             cache: esker_cache::Config::default(),
         }
@@ -48,6 +60,9 @@ impl ObjectsConfig {
         }
         if !(1..=10_000).contains(&self.fold_segments) {
             return Err(format!("objects.fold-segments must be between 1 and 10000, it is {}", self.fold_segments));
+        }
+        if self.sweep_age.0 < SWEEP_AGE_MIN {
+            return Err(format!("objects.sweep-age is {}: must be at least 1h", self.sweep_age));
         }
         self.cache.validate().map_err(|reason| format!("objects.cache.{reason}"))
     }

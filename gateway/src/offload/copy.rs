@@ -36,6 +36,9 @@ impl Work {
             while next <= facts.last {
                 let range = ReadRange { segment: facts.segment, from: next, to: facts.last + 1, bytes_max: READ_BYTES };
                 let entries = self.gateway.bookies.read(copies, range).await.map_err(Failure::other)?;
+                if entries.is_empty() {
+                    return Err(Failure::Other(format!("bookies gave nothing of segment {}", facts.segment)));
+                }
                 next += entries.len() as EntryId;
                 let (back, chunks) = encode(encoder, entries).await?;
                 encoder = back;

@@ -5,38 +5,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_cache::{Class, For, Kind};
-use esker_cache_core::manifest::{
-    self, Buried, Edit, Grave, Need, Page, PageNames, PageRef, first_at_or_after, root_ref,
-};
+use esker_cache_core::manifest::{self, Edit, Need, Page, PageNames, PageRef};
 use esker_cache_core::steps::{Event, Step};
 use esker_metadata_client::ProposeError;
-use esker_metadata_core::{Command, DeleteBegin, PartitionInfo, RootPlace, SetRoot};
-use esker_types::{ObjectKey, Offset, PageKey};
+use esker_metadata_core::{Command, PartitionInfo, RootPlace, SetRoot};
+use esker_types::{ObjectKey, PageKey};
 
 use super::Bucket;
 use crate::gateway::Gateway;
 
-/// Graves emptied by one step.
-const GRAVES: usize = 256;
-/// Segments that one look of retention passes.
-const RETIRED_MAX: usize = 4_096;
-/// A segment's own clock may run ahead of ours by no more than this, ms.
-const CLOCK_SKEW_MS: i64 = 3_600_000;
-
 /// The step was not done, or nobody knows: it is tried again after a while.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Failure(String);
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The bucket is in trouble, for others too.
+    Store(esker_cache::Error),
+    /// Something about this partition.
+    Other(String),
+}
 
 impl Failure {
     pub fn other(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
+        Self::Other(error.to_string())
     }
 }
 
 impl From<esker_cache::Error> for Failure {
     fn from(error: esker_cache::Error) -> Self {
-        Self(error.to_string())
+        match error.kind {
+            Kind::NotFound | Kind::Damaged | Kind::Invalid | Kind::Shutdown => Self::other(error),
+            _ => Self::Store(error),
+        }
     }
 }
 
@@ -66,19 +64,29 @@ impl Work {
                 self.gateway.metrics.offloaded_bytes.inc_by(place.size);
                 Ok(Some(Event::Written { n: facts.segment.n, place }))
             }
-            Step::Verify { facts, place } => Ok(Some(match self.whole(facts, &place).await? {
-                true => Event::Verified { n: facts.segment.n },
-                false => Event::Bad { n: facts.segment.n },
-            })),
-            Step::VerifyAgain { facts, place } => match self.whole(facts, &place).await? {
-                true => Ok(Some(Event::VerifiedAgain { n: facts.segment.n })),
-                false => {
-                    let key = place.key;
-                    tracing::error!(%key, "a committed object does not hold its segment: its copies stay on bookies");
-                    self.gateway.metrics.alarms.inc();
-                    Err(Failure(format!("object {key} does not hold segment {}", facts.segment)))
+            Step::Verify { facts, place } => {
+                let n = facts.segment.n;
+                if self.whole(facts, &place).await? {
+                    return Ok(Some(Event::Verified { n }));
                 }
-            },
+                // Nobody was told of it. What this delete misses is left to the sweep.
+                if let Err(error) = self.bucket.store.delete(&place.key.to_string(), Class::Background).await {
+                    tracing::debug!(%error, "an object that did not verify stays until the sweep");
+                }
+                Ok(Some(Event::Bad { n }))
+            }
+            // Read twice before anybody is alarmed: bytes may have been damaged on their way.
+            Step::VerifyAgain { facts, place } => {
+                match self.whole(facts, &place).await? || self.whole(facts, &place).await? {
+                    true => Ok(Some(Event::VerifiedAgain { n: facts.segment.n })),
+                    false => {
+                        let key = place.key;
+                        tracing::error!(%key, "a committed object does not hold its segment: its copies stay on bookies");
+                        self.gateway.metrics.alarms.inc();
+                        Err(Failure::Other(format!("object {key} does not hold segment {}", facts.segment)))
+                    }
+                }
+            }
             Step::Propose(command) => self.propose(command).await,
             Step::Fold { old, edit } => self.fold(info, old, &edit).await.map(Some),
             Step::Empty { root, upto_ver } => {
@@ -89,7 +97,7 @@ impl Work {
     }
 
     /// At return our copy of the metadata shows what was applied.
-    async fn propose(&self, command: Command) -> Result<Option<Event>, Failure> {
+    pub(super) async fn propose(&self, command: Command) -> Result<Option<Event>, Failure> {
         let name = command.name();
         match self.gateway.store.propose(vec![command]).await {
             Ok(proposed) => {
@@ -102,7 +110,7 @@ impl Work {
                     }
                 }
             }
-            Err(ProposeError::NotApplied(reason) | ProposeError::Unknown(reason)) => Err(Failure(reason)),
+            Err(error @ (ProposeError::NotApplied(_) | ProposeError::Unknown(_))) => Err(Failure::other(error)),
         }
     }
 
@@ -136,96 +144,5 @@ impl Work {
             root: edited.root,
             log_start: None,
         }))
-    }
-
-    /// Deletes what versions up to `upto_ver` let go. Again is harmless.
-    async fn empty(&self, root: &RootPlace, upto_ver: u64) -> Result<Vec<Grave>, Failure> {
-        let page = self.bucket.reader.page(&root_ref(root), For::Scan).await?;
-        let Page::Root(page) = &*page else { return Err(Failure(format!("{} is no root page", root.key))) };
-        let due: Vec<Grave> = page.graveyard.iter().filter(|g| g.ver <= upto_ver).take(GRAVES).cloned().collect();
-        for grave in &due {
-            match &grave.what {
-                Buried::Page(page) => self.delete(page.key.to_string()).await?,
-                Buried::Object(object) => self.delete(object.key.to_string()).await?,
-                Buried::Tree(tree) => self.delete_tree(tree.page.clone()).await?,
-            }
-        }
-        Ok(due)
-    }
-
-    /// Objects before the pages that name them, so that a second try finds what the first left.
-    async fn delete_tree(&self, top: PageRef) -> Result<(), Failure> {
-        let mut todo = vec![(top, false)];
-        while let Some((of, emptied)) = todo.pop() {
-            if emptied {
-                self.delete(of.key.to_string()).await?;
-                continue;
-            }
-            let page = match self.bucket.reader.page(&of, For::Scan).await {
-                Ok(page) => page,
-                Err(error) if error.kind == Kind::NotFound => continue,
-                Err(error) => return Err(error.into()),
-            };
-            todo.push((of, true));
-            match &*page {
-                Page::Leaf(leaf) => {
-                    for entry in leaf.entries.iter().filter(|entry| !entry.place.key.shared) {
-                        self.delete(entry.place.key.to_string()).await?;
-                    }
-                }
-                Page::Inner(inner) => todo.extend(inner.children.iter().map(|child| (child.clone(), false))),
-                Page::Root(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, key: String) -> Result<(), Failure> {
-        self.bucket.store.delete(&key, Class::Background).await?;
-        self.gateway.metrics.objects_deleted.inc();
-        Ok(())
-    }
-
-    /// Raises the log start over what is too old, or too much, in the manifest.
-    async fn retain(
-        &self,
-        info: &PartitionInfo,
-        root: &RootPlace,
-        before: Option<i64>,
-        keep_bytes: Option<u64>,
-    ) -> Result<Option<Event>, Failure> {
-        let record = &info.record;
-        let unfolded = info.chain.iter().filter(|row| row.segment.n > record.folded_to());
-        let mut left = root.bytes + unfolded.map(|row| row.bytes).sum::<u64>();
-        let mut start: Offset = record.log_start;
-        let mut at = root.base_offset;
-        let mut at_hand: BTreeMap<PageKey, Arc<Page>> = BTreeMap::new();
-        let top = self.bucket.reader.page(&root_ref(root), For::Scan).await?;
-        let Page::Root(top) = &*top else { return Err(Failure(format!("{} is no root page", root.key))) };
-        for _ in 0..RETIRED_MAX {
-            let found = first_at_or_after(top, at, &|of: &PageRef| at_hand.get(&of.key).cloned());
-            let entry = match found {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                Err(Need(of)) => {
-                    let page = self.bucket.reader.page(&of, For::Scan).await?;
-                    at_hand.insert(of.key, page);
-                    continue;
-                }
-            };
-            let newest = entry.max_ts.min(entry.closed.0.saturating_add(CLOCK_SKEW_MS));
-            let old = before.is_some_and(|before| newest < before);
-            let much = keep_bytes.is_some_and(|keep| left.saturating_sub(entry.bytes) >= keep);
-            if entry.end_offset > record.log_start && !old && !much {
-                break;
-            }
-            left = left.saturating_sub(entry.bytes);
-            at = entry.end_offset;
-            start = start.max(entry.end_offset);
-        }
-        if start <= record.log_start {
-            return Ok(None);
-        }
-        self.propose(DeleteBegin { partition: record.id, epoch: record.epoch, log_start: start }.into()).await
     }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_bookie_client::{ReadFailure, ReadRange};
-use esker_gateway_core::partition::{Location, Place};
+use esker_gateway_core::partition::{Location, Place, locate_closed};
 use esker_metadata_core::RootPlace;
 use esker_types::entry::ENTRY_HEADER_LEN;
 use esker_types::error::ErrorInfo;
@@ -52,13 +52,22 @@ impl ColdReader {
 
     /// What is stored at `offset`, as far as it is acked. Reading on where the last chunk ended costs no search.
     pub async fn read(&mut self, offset: Offset) -> Result<Chunk, ReadError> {
-        let mut missed = false;
+        // A cursor that was made for this very offset.
+        let (mut missed, mut fresh) = (false, false);
         loop {
             if let Some(mut bucket) = self.bucket.take().filter(|bucket| bucket.offset == offset) {
                 match bucket.read(self.handle.id).await {
                     Ok(found) if !found.is_empty() => {
                         self.bucket = Some(bucket);
                         return Ok(Chunk::Entries(found));
+                    }
+                    // A manifest and an object that do not agree: asking again would not end.
+                    Ok(_) if fresh => {
+                        let message = format!(
+                            "no object of partition {} holds offset {offset}, where one should",
+                            self.handle.id
+                        );
+                        return Err(ErrorInfo::new(ErrorCode::Internal, message));
                     }
                     Ok(_) => {}
                     // The object may have moved since: metadata is asked once more (R15).
@@ -74,11 +83,11 @@ impl ColdReader {
                         Location::End => return Ok(Chunk::End),
                         Location::Lost { from, to } => return Ok(Chunk::Lost { from, to }),
                         Location::Folded(root) => {
-                            self.bucket = self.folded(offset, &root).await?;
+                            (self.bucket, fresh) = (self.folded(offset, &root).await?, true);
                             continue;
                         }
                         Location::Segment(place) if place.copies.is_empty() => {
-                            self.bucket = Some(self.object(offset, &place)?);
+                            (self.bucket, fresh) = (Some(self.object(offset, &place)?), true);
                             continue;
                         }
                         Location::Segment(place) => self.seek(place, offset).await?,
@@ -87,7 +96,7 @@ impl ColdReader {
             let entries = match (self.fetch(&mut cursor).await, &cursor.place.object) {
                 (Ok(entries), _) => entries,
                 (Err(_), Some(_)) if !missed && self.gateway.bucket.is_some() => {
-                    self.bucket = Some(self.object(offset, &cursor.place)?);
+                    (self.bucket, fresh) = (Some(self.object(offset, &cursor.place)?), true);
                     missed = true;
                     continue;
                 }
@@ -132,6 +141,12 @@ impl ColdReader {
 
     /// Asks the partition's owner core, which knows what may be served.
     async fn locate(&self, offset: Offset) -> Result<Location, ReadError> {
+        if self.handle.closed_only {
+            let info = self.gateway.view.read(|state| state.partition_info(self.handle.id));
+            let readable = info.as_ref().filter(|info| offset >= info.record.log_start);
+            let found = readable.and_then(|info| locate_closed(info, offset));
+            return found.ok_or_else(|| self.gateway.not_owner(self.handle.id, ErrorCode::NotOwner));
+        }
         let (reply, answer) = oneshot::channel();
         self.gateway.shards.tell(self.handle.id, Control::Locate { partition: self.handle.id, offset, reply }).await;
         match answer.await {

@@ -101,6 +101,12 @@ pub fn edit(old: Option<&RootPlace>, change: &Edit, names: &mut PageNames, pages
     Ok(Edited { pages: written, root: place })
 }
 
+/// Whether a first leaf, or a manifest, of `all` segments is written anew without its `dead` ones: until then their objects
+/// stay in the bucket.
+pub fn worth_trimming(dead: usize, all: usize) -> bool {
+    dead >= TRIM_MIN || (dead > 0 && dead >= all / 2)
+}
+
 fn grave_id(grave: &Grave) -> (u64, String) {
     let name = match &grave.what {
         Buried::Page(page) => page.key.to_string(),
@@ -166,7 +172,7 @@ impl<P: Pages> Draft<'_, P> {
         let new = match &*page {
             Page::Leaf(leaf) => {
                 let dead = leaf.entries.iter().take_while(|entry| entry.end_offset <= log_start).count();
-                if dead < TRIM_MIN {
+                if !worth_trimming(dead, leaf.entries.len()) {
                     return Ok(None);
                 }
                 for entry in leaf.entries[..dead].iter().filter(|entry| !entry.place.key.shared) {

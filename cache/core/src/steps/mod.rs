@@ -12,5 +12,5 @@
 mod sweep;
 mod tier;
 
-pub use sweep::{Candidate, Verdict, candidate, verdict};
-pub use tier::{Event, Policy, Step, Tier};
+pub use sweep::{Candidate, Verdict, candidate, doomed, parse, verdict};
+pub use tier::{EMPTY_MAX, Event, Policy, Step, Tier};

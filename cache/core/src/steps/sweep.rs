@@ -5,7 +5,7 @@
 //! have to be committed by a writer that holds the epoch and waited longer than the age between its PUT and its commit.
 
 use esker_metadata_core::State;
-use esker_types::{ObjectKey, PageKey, Rules};
+use esker_types::{ObjectKey, PageKey, PartitionId, Rules};
 
 use crate::manifest::{Buried, Need, Page, Pages, RootPage, reaches, root_ref, tree_pages};
 use crate::object::Directory;
@@ -25,18 +25,43 @@ pub enum Candidate {
     Page(PageKey),
 }
 
+impl Candidate {
+    /// Whose it is; of a shared object, whose first segment.
+    pub fn partition(&self) -> PartitionId {
+        match self {
+            Self::Object(key) => key.partition,
+            Self::Page(key) => key.partition,
+        }
+    }
+
+    fn incarnation(&self) -> u8 {
+        match self {
+            Self::Object(key) => key.incarnation,
+            Self::Page(key) => key.incarnation,
+        }
+    }
+}
+
+/// The object or page that a listed name stands for, if it is one.
+pub fn parse(name: &str) -> Option<Candidate> {
+    name.parse().ok().map(Candidate::Object).or_else(|| name.parse().ok().map(Candidate::Page))
+}
+
 /// A listed name that is at least `age_min_ms` old. Names that are none of this incarnation's are left alone.
 pub fn candidate(name: &str, incarnation: u8, age_ms: u64, age_min_ms: u64) -> Option<Candidate> {
     if age_ms < age_min_ms {
         return None;
     }
-    let object = name.parse().ok().map(Candidate::Object);
-    let found = object.or_else(|| name.parse().ok().map(Candidate::Page))?;
-    let of = match found {
-        Candidate::Object(key) => key.incarnation,
-        Candidate::Page(key) => key.incarnation,
-    };
-    (of == incarnation).then_some(found)
+    parse(name).filter(|found| found.incarnation() == incarnation)
+}
+
+/// True if the candidate's partition was deleted with its topic at least `grace_ms` ago: no writer can commit anything to
+/// it any more and no reader is let in, so its age does not matter.
+pub fn doomed(candidate: &Candidate, state: &State, grace_ms: i64) -> bool {
+    // Other partitions may have a part in a shared object.
+    let shared = matches!(candidate, Candidate::Object(key) if key.shared);
+    let row = state.deleted(candidate.partition()).filter(|_| !shared);
+    row.is_some_and(|row| state.wall().0.saturating_sub(row.deleted.0) >= grace_ms)
 }
 
 /// Judges one candidate by a state that was read, linearizably, after it was listed. `directory` is a shared object's

@@ -6,8 +6,11 @@ use esker_metadata_core::{
 };
 use esker_types::{Epoch, Offset, Rules, WallMs};
 
-use crate::manifest::{Edit, Grave, LeafEntry, TRIM_MIN};
+use crate::manifest::{Edit, Grave, LeafEntry, worth_trimming};
 use crate::object::SegmentFacts;
+
+/// Graves that one [`Step::Empty`] takes at most.
+pub const EMPTY_MAX: usize = 256;
 
 /// What the topic and the cluster ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub enum Step {
     /// Raise the log start over segments of this root whose records are all older than `before`, ms, or that exceed
     /// `keep_bytes`.
     Retain { root: RootPlace, before: Option<i64>, keep_bytes: Option<u64> },
-    /// Delete what graves of this root hold that versions up to `upto_ver` let go.
+    /// Delete what graves of this root hold that versions up to `upto_ver` let go, of the first [`EMPTY_MAX`] of them.
     Empty { root: RootPlace, upto_ver: u64 },
 }
 
@@ -97,6 +100,10 @@ pub struct Tier<R> {
     retiring_to: Offset,
     /// Graves that are empty now; the next version leaves them out.
     emptied: Vec<Grave>,
+    /// Graves of versions up to this are empty.
+    emptied_upto: u64,
+    /// What is being emptied.
+    emptying_upto: u64,
     emptied_at: Option<WallMs>,
     retained_at: Option<WallMs>,
     rules: PhantomData<R>,
@@ -122,6 +129,8 @@ impl<R: Rules> Tier<R> {
             retired_to: 0,
             retiring_to: 0,
             emptied: Vec::new(),
+            emptied_upto: 0,
+            emptying_upto: 0,
             emptied_at: None,
             retained_at: None,
             rules: PhantomData,
@@ -147,7 +156,13 @@ impl<R: Rules> Tier<R> {
                 self.retired_to = self.retiring_to;
             }
             Event::VerifiedAgain { n } => self.checked_below = self.checked_below.max(n + 1),
-            Event::Emptied(graves) => self.emptied = graves,
+            Event::Emptied(graves) => {
+                if graves.len() < EMPTY_MAX {
+                    self.emptied_upto = self.emptied_upto.max(self.emptying_upto);
+                }
+                // All that are due are listed again until a version leaves them out.
+                self.emptied = graves;
+            }
         }
     }
 
@@ -222,7 +237,7 @@ impl<R: Rules> Tier<R> {
         // Those without an object are forgotten by the deletion of records.
         let any = rows.iter().any(|row| row.object.is_some());
         let fold_due = any && (rows.len() >= policy.fold_segments || old_enough);
-        if !fold_due && !self.retire_due(info) {
+        if !fold_due && !self.retire_due(info) && !self.tidy_due(wall, policy) {
             return None;
         }
         let mut edit = Edit {
@@ -254,7 +269,16 @@ impl<R: Rules> Tier<R> {
         }
         let dead = i128::from(record.log_start - root.base_offset);
         let all = i128::from((root.end_offset - root.base_offset).max(1));
-        record.log_start >= root.end_offset || dead * i128::from(root.segments) / all >= TRIM_MIN as i128
+        let segments = usize::try_from(root.segments).unwrap_or(usize::MAX);
+        let dead = usize::try_from(dead * segments as i128 / all).unwrap_or(usize::MAX);
+        record.log_start >= root.end_offset || worth_trimming(dead, segments)
+    }
+
+    /// Empty graves take the room of others, and no fold came to leave them out. Not for one alone: the version without
+    /// it would bury the one before.
+    fn tidy_due(&self, wall: WallMs, policy: &Policy) -> bool {
+        let since = self.emptied_at.map_or(0, |at| wall.0.saturating_sub(at.0));
+        self.emptied.len() > 1 && since >= policy.fold_age_ms
     }
 
     /// The newest closed segment stays: recovery falls back to it while the open one is empty.
@@ -307,13 +331,16 @@ impl<R: Rules> Tier<R> {
         let root = info.record.root.as_ref()?;
         let held = info.record.pins.iter().any(|pin| pin.expires > wall);
         let waits = self.emptied_at.is_some_and(|at| wall.0.saturating_sub(at.0) < policy.empty_every_ms);
-        if held || waits || !self.emptied.is_empty() {
+        if held || waits || self.emptied.len() > 1 {
             return None;
         }
         let grace = if R::DELETE_AFTER_GRACE { policy.grave_ms } else { 0 };
         let quiet = |at: &WallMs| wall.0.saturating_sub(at.0) >= grace;
         let upto_ver = self.seen.iter().filter(|(_, at)| quiet(at)).map(|(ver, _)| *ver).max()?;
-        self.emptied_at = Some(wall);
+        if upto_ver <= self.emptied_upto {
+            return None;
+        }
+        (self.emptied_at, self.emptying_upto) = (Some(wall), upto_ver);
         Some(Step::Empty { root: root.clone(), upto_ver })
     }
 }

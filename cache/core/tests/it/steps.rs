@@ -551,3 +551,24 @@ fn objects_that_nobody_read_back_lose_records() {
 mutant!(a_commit_without_a_read_back_is_found, Unverified, OFFLOAD_VERIFIED);
 mutant!(a_deletion_without_grace_is_found, Impatient, DELETE_AFTER_GRACE);
 mutant!(a_sweep_by_record_is_found, ByRecord, SWEEP_BY_REACHABILITY);
+
+/// Of a deleted topic nothing is reached and nothing may be committed: all goes a grace later, whatever its age.
+#[test]
+fn all_of_a_deleted_topic_goes_after_a_grace() {
+    let mut world = World::<AllRules>::new(1);
+    let key =
+        ObjectKey { incarnation: 0, partition: world.partition, n: 1, epoch: Epoch(1), attempt: 1, shared: false };
+    let page = PageKey { incarnation: 0, partition: world.partition, epoch: Epoch(1), seq: 1 };
+    let names = [parse(&key.to_string()).expect("an object"), parse(&page.to_string()).expect("a page")];
+    let doomed_now = |world: &World<AllRules>| names.iter().filter(|name| doomed(name, &world.state, GRACE_MS)).count();
+    assert_eq!(doomed_now(&world), 0, "it lives");
+    world.apply(DeleteTopic { topic: TopicId([3; 16]) }.into()).expect("there");
+    assert_eq!(doomed_now(&world), 0, "somebody may still read it");
+    world.wall += GRACE_MS;
+    world.apply(DeleteTopic { topic: TopicId([3; 16]) }.into()).expect("again");
+    assert_eq!(doomed_now(&world), 2);
+    let other = ObjectKey { partition: PartitionId(world.partition.0 + 1), ..key };
+    assert!(!doomed(&Candidate::Object(other), &world.state, 0), "a partition that nobody knows");
+    assert!(!doomed(&Candidate::Object(ObjectKey { shared: true, ..key }), &world.state, 0), "others share it");
+    assert_eq!(parse("claims/0"), None);
+}

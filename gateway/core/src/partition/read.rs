@@ -1,6 +1,6 @@
 //! What a reader may ask of a partition here, and where to find it (I6, R17).
 
-use esker_metadata_core::{ObjectPlace, RootPlace};
+use esker_metadata_core::{ObjectPlace, PartitionInfo, RootPlace};
 use esker_types::{EntryId, Epoch, ErrorCode, Member, Offset, Rules, SegmentId};
 
 use super::active::Tail;
@@ -50,6 +50,33 @@ pub struct Place {
     pub open: bool,
 }
 
+/// Where a closed segment's record is, by what metadata says alone. None: `offset` is in no closed segment. Whether it is
+/// above the log start is for the caller to see.
+pub fn locate_closed(info: &PartitionInfo, offset: Offset) -> Option<Location> {
+    if let Some(lost) = info.record.lost.iter().find(|lost| lost.from <= offset && offset < lost.to) {
+        return Some(Location::Lost { from: lost.from, to: lost.to });
+    }
+    let at = info.chain.partition_point(|closed| closed.end_offset <= offset);
+    if let Some(closed) = info.chain.get(at).filter(|closed| closed.base_offset <= offset) {
+        return Some(Location::Segment(Place {
+            segment: closed.segment,
+            seg_epoch: closed.seg_epoch,
+            copies: match closed.segment.n < info.record.copies_from {
+                true => Vec::new(),
+                false => closed.holders.clone(),
+            },
+            object: closed.object.clone(),
+            base_offset: closed.base_offset,
+            end_offset: closed.end_offset,
+            entries: closed.last + 1,
+            from_entry: 0,
+            open: false,
+        }));
+    }
+    let root = info.record.root.as_ref().filter(|root| offset < root.end_offset)?;
+    Some(Location::Folded(root.clone()))
+}
+
 impl<R: Rules> Partition<R> {
     /// Only a recovered owner knows them.
     pub fn bounds(&self) -> Result<Bounds, Refusal> {
@@ -81,30 +108,7 @@ impl<R: Rules> Partition<R> {
             return Ok(Location::End);
         }
         let Some(info) = &self.common.info else { return Err(self.not_ready()) };
-        if let Some(lost) = info.record.lost.iter().find(|lost| lost.from <= offset && offset < lost.to) {
-            return Ok(Location::Lost { from: lost.from, to: lost.to });
-        }
-        let at = info.chain.partition_point(|closed| closed.end_offset <= offset);
-        if let Some(closed) = info.chain.get(at).filter(|closed| closed.base_offset <= offset) {
-            return Ok(Location::Segment(Place {
-                segment: closed.segment,
-                seg_epoch: closed.seg_epoch,
-                copies: match closed.segment.n < info.record.copies_from {
-                    true => Vec::new(),
-                    false => closed.holders.clone(),
-                },
-                object: closed.object.clone(),
-                base_offset: closed.base_offset,
-                end_offset: closed.end_offset,
-                entries: closed.last + 1,
-                from_entry: 0,
-                open: false,
-            }));
-        }
-        if let Some(root) = info.record.root.as_ref().filter(|root| offset < root.end_offset) {
-            return Ok(Location::Folded(root.clone()));
-        }
-        self.locate_open(offset).ok_or_else(|| Refusal {
+        locate_closed(info, offset).or_else(|| self.locate_open(offset)).ok_or_else(|| Refusal {
             code: ErrorCode::OffsetNotAvailable,
             reason: format!("offset {offset} is on its way between segments"),
         })
