@@ -54,11 +54,6 @@ impl Standalone {
         self.process.stop().await.expect("stops by itself");
     }
 
-    /// Arguments of the next start.
-    pub fn args(&mut self) -> &mut Vec<String> {
-        &mut self.process.args
-    }
-
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.process.log_path()).expect("its log")
