@@ -53,7 +53,8 @@ impl Throttle {
         if rate == u64::MAX {
             return Duration::ZERO;
         }
-        let cost = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64).min(WAIT_MAX);
+        let seconds = bytes as f64 / rate.max(1) as f64;
+        let cost = Duration::from_secs_f64(seconds.min(WAIT_MAX.as_secs_f64()));
         let mut next = self.next.lock();
         let at = (*next).max(now);
         *next = (at + cost).min(now + WAIT_MAX);
