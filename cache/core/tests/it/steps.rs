@@ -431,7 +431,7 @@ impl<R: Rules> World<R> {
     /// No more faults: it comes to rest, and nothing is left in the bucket that nobody reaches.
     fn heal(&mut self) {
         self.faults = false;
-        for _ in 0..600 {
+        for _ in 0..1_000 {
             self.tick();
         }
         self.readers.clear();
@@ -461,7 +461,9 @@ impl<R: Rules> World<R> {
             .collect();
         let leak = self.bucket.keys().find(|name| !reached.contains(*name) && !buried.contains(*name));
         if let Some(leak) = leak {
-            self.broken.get_or_insert(format!("{leak} leaked"));
+            let (log_start, folded) = (info.record.log_start, info.record.folded_to());
+            let graves = &page.graveyard;
+            self.broken.get_or_insert(format!("{leak} leaked: log start {log_start}, folded to {folded}, {graves:?}"));
         }
     }
 }

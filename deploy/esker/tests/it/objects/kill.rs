@@ -3,7 +3,7 @@
 use esker_s3stub::{Fault, Rule, Stub};
 
 use super::bucket::{becomes_tight, make_older};
-use super::{PATIENCE, consume, create, noise, produce, settle};
+use super::{PATIENCE, RUN, consume, create, noise, produce, settle};
 use crate::support::Standalone;
 
 /// A request at which the broker dies: the store never answers it, whether it has carried it out or not.
@@ -71,15 +71,13 @@ async fn a_successor_finishes_what_a_killed_owner_began() {
         stub.fail(rule);
         broker.restart().await;
         for (topic, written) in TOPICS.into_iter().zip(&mut written) {
-            let bytes = if topic != "large" {
-                3 << 20
-            } else if uploads {
-                14 << 20
-            } else {
-                continue;
+            let (bytes, run) = match topic {
+                "large" if !uploads => continue,
+                "large" => (14 << 20, usize::MAX),
+                _ => (3 * RUN, RUN),
             };
             let input = noise(seed, bytes);
-            produce(&broker, topic, &input);
+            produce(&broker, topic, &input, run);
             written.extend_from_slice(&input);
         }
         die(&stub, &mut broker, step, due).await;

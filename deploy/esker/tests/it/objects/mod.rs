@@ -59,11 +59,22 @@ fn create(broker: &Standalone, topic: &str, settings: &[&str]) {
     broker.ok(&create);
 }
 
-fn produce(broker: &Standalone, topic: &str, input: &[u8]) {
+/// In runs of about `run` bytes: a segment that has reached its size is closed between two of them at the latest.
+fn produce(broker: &Standalone, topic: &str, input: &[u8], run: usize) {
     let file = broker.folder.path().join("input");
-    std::fs::write(&file, input).expect("written");
-    broker.ok(&["produce", topic, "--file", &file.to_string_lossy()]);
+    let mut rest = input;
+    while !rest.is_empty() {
+        let from = run.min(rest.len()) - 1;
+        let end = rest[from..].iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| from + at + 1);
+        let (now, later) = rest.split_at(end);
+        std::fs::write(&file, now).expect("written");
+        broker.ok(&["produce", topic, "--file", &file.to_string_lossy()]);
+        rest = later;
+    }
 }
+
+/// Enough to close a segment of 1 MiB.
+const RUN: usize = 5 << 18;
 
 fn consume(broker: &Standalone, topic: &str) -> Vec<u8> {
     broker.ok(&["consume", topic, "--from", "earliest", "--to-end"])
@@ -77,7 +88,7 @@ async fn start() -> Standalone {
 fn fill(broker: &Standalone, topic: &str, settings: &[&str], seed: u64) -> Vec<u8> {
     create(broker, topic, &[&["segment.bytes=1048576"], settings].concat());
     let input = text(seed, 16 << 20, 2_000);
-    produce(broker, topic, &input);
+    produce(broker, topic, &input, 2 * RUN);
     input
 }
 
