@@ -5,7 +5,7 @@ use std::time::Duration;
 use esker_s3stub::{Fault, Rule, Stub};
 
 use super::bucket::{becomes_tight, make_older};
-use super::{RUN, consume, create, noise, produce, segments, settle, until};
+use super::{RUN, consume, create, noise, produce, produce_segments, segments, settle, until};
 use crate::support::Standalone;
 
 /// Deadlines that a test can wait for.
@@ -63,18 +63,18 @@ async fn no_fault_of_the_store_loses_or_changes_a_record() {
     create(&broker, "t", &["segment.bytes=1048576", "local.retention.ms=0"]);
     create(&broker, "large", &["segment.bytes=12582912", "local.retention.ms=0"]);
     let (mut written, mut large) = (noise(0, 4 << 20), noise(100, 14 << 20));
-    produce(&broker, "t", &written, RUN);
-    produce(&broker, "large", &large, usize::MAX);
+    produce_segments(&broker, "t", &written, RUN);
+    produce(&broker, "large", &large);
     settle(&broker, "t");
     for (seed, (what, rules)) in (1..).zip(weather()) {
         let before = stub.faults();
         rules.into_iter().for_each(|rule| stub.fail(rule));
         let input = noise(seed, 2 << 20);
-        produce(&broker, "t", &input, RUN);
+        produce_segments(&broker, "t", &input, RUN);
         written.extend_from_slice(&input);
         if seed % 4 == 0 {
             let input = noise(100 + seed, 14 << 20);
-            produce(&broker, "large", &input, usize::MAX);
+            produce(&broker, "large", &input);
             large.extend_from_slice(&input);
         }
         // The reader meets them too, and waits rather than get anything else.
@@ -98,7 +98,7 @@ async fn broken(url: &str, words: &[&str]) -> (Standalone, Vec<u8>) {
     let broker = start(url).await;
     create(&broker, "t", &["segment.bytes=1048576", "local.retention.ms=0"]);
     let input = noise(1, 8 << 20);
-    produce(&broker, "t", &input, RUN);
+    produce_segments(&broker, "t", &input, RUN);
     assert!(consume(&broker, "t") == input);
     assert!(segments(&broker, "t").iter().all(|s| s["tier"] == "bookies"));
     let lines = || broker.log().lines().filter(|line| line.contains("bucket")).map(str::to_owned).collect::<Vec<_>>();
@@ -148,11 +148,11 @@ async fn a_bucket_of_another_cluster_is_left_alone() {
     let first = start(&stub.url("p")).await;
     create(&first, "t", &["segment.bytes=1048576", "local.retention.ms=0"]);
     let input = noise(2, 4 << 20);
-    produce(&first, "t", &input, RUN);
+    produce_segments(&first, "t", &input, RUN);
     settle(&first, "t");
     let second = start(&stub.url("p")).await;
     create(&second, "t", &["segment.bytes=1048576", "local.retention.ms=0"]);
-    produce(&second, "t", &noise(3, 4 << 20), RUN);
+    produce_segments(&second, "t", &noise(3, 4 << 20), RUN);
     let told = |broker: &Standalone| broker.log().contains("belongs to cluster");
     until("it is told", || told(&second));
     assert!(segments(&second, "t").iter().all(|s| s["tier"] == "bookies"));

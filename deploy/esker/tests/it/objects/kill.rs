@@ -3,7 +3,7 @@
 use esker_s3stub::{Fault, Rule, Stub};
 
 use super::bucket::{becomes_tight, make_older};
-use super::{PATIENCE, RUN, consume, create, noise, produce, settle};
+use super::{PATIENCE, RUN, consume, create, noise, produce_segments, settle};
 use crate::support::Standalone;
 
 /// A request at which the broker dies: the store never answers it, whether it has carried it out or not.
@@ -30,10 +30,10 @@ fn deaths() -> Vec<(&'static str, Rule)> {
         ("page, looked for", rule("HEAD", "/m/", Fault::Silence).after(1)),
         ("object, not deleted", rule("DELETE", "p/0/", Fault::Silence).without("/m/")),
         ("object, deleted", rule("DELETE", "p/0/", Fault::SilenceAfter).without("/m/")),
-        ("objects, some deleted", rule("DELETE", "p/0/", Fault::Silence).without("/m/").after(2)),
+        ("objects, some deleted", rule("DELETE", "p/0/", Fault::Silence).without("/m/").after(1)),
         ("page, not deleted", rule("DELETE", "/m/", Fault::Silence)),
         ("page, deleted", rule("DELETE", "/m/", Fault::SilenceAfter)),
-        ("pages, some deleted", rule("DELETE", "/m/", Fault::Silence).after(2)),
+        ("pages, some deleted", rule("DELETE", "/m/", Fault::Silence).after(1)),
     ]
 }
 
@@ -68,16 +68,18 @@ async fn a_successor_finishes_what_a_killed_owner_began() {
     for (seed, (step, rule)) in (1..).zip(deaths) {
         let due = stub.faults() + 1;
         let uploads = rule.contains.contains("upload") || rule.contains.contains("part");
+        let deletes = rule.method == "DELETE";
         stub.fail(rule);
         broker.restart().await;
         for (topic, written) in TOPICS.into_iter().zip(&mut written) {
             let (bytes, run) = match topic {
-                "large" if !uploads => continue,
-                "large" => (14 << 20, usize::MAX),
-                _ => (3 * RUN, RUN),
+                "large" if uploads => (14 << 20, usize::MAX),
+                "short" if deletes => (3 * RUN, RUN),
+                "small" if !uploads && !deletes => (2 * RUN, RUN),
+                _ => continue,
             };
             let input = noise(seed, bytes);
-            produce(&broker, topic, &input, run);
+            produce_segments(&broker, topic, &input, run);
             written.extend_from_slice(&input);
         }
         die(&stub, &mut broker, step, due).await;
