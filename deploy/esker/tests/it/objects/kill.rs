@@ -47,6 +47,7 @@ async fn a_successor_finishes_what_a_killed_owner_began() {
     let mut settings = vec!["--object-store", url.as_str()];
     for quick in [
         "gateway.objects.fold-segments=2",
+        "gateway.objects.fold-age=1s",
         "gateway.objects.retention-interval=1s",
         "gateway.objects.grave-grace=1s",
         "gateway.objects.retry-max=1s",
