@@ -3,4 +3,5 @@
 mod hostile;
 mod manifest;
 mod object;
+mod recover;
 mod samples;
