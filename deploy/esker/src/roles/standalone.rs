@@ -24,7 +24,7 @@ use crate::http::{self, Readiness};
 use crate::logging;
 use crate::tls::Authority;
 
-const METADATA_LINK: &str = "inproc:metadata";
+pub const METADATA_LINK: &str = "inproc:metadata";
 const GATEWAY_LINK: &str = "inproc:gateway";
 /// What Kafka's own test suites expect of a broker that creates topics by itself.
 const AUTO_CREATED_PARTITIONS: u32 = 4;
@@ -52,7 +52,7 @@ pub async fn standalone(args: Standalone) -> Result<()> {
 }
 
 /// One process per data folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File> {
+pub fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
     match file.try_lock() {

@@ -3,5 +3,7 @@
 mod bad_input;
 mod bucket;
 mod cluster;
+mod object;
+mod recover;
 mod standalone;
 mod support;
