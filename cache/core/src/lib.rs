@@ -11,6 +11,7 @@ mod input;
 pub mod manifest;
 pub mod object;
 pub mod recover;
+pub mod steps;
 
 pub use error::FormatError;
 pub use esker_types::{ObjectKey, PageKey};

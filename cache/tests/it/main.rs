@@ -1,5 +1,6 @@
 //! The object tier's IO against real stores: memory, a folder, and an S3 server in this process with faults.
 
+mod claim;
 mod faults;
 mod inspect;
 mod pools;

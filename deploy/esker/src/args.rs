@@ -83,6 +83,10 @@ pub struct Standalone {
     /// Address for health and metrics
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub http: String,
+    /// Where closed segments go: file:///dir, s3://bucket/prefix, gs://, az://; "none": they stay in the journals
+    /// [default: the folder objects/ below --data]
+    #[arg(long, value_name = "URL")]
+    pub object_store: Option<String>,
     /// Override a setting, for example bookie.journal.group-bytes=1MiB
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
@@ -418,6 +422,18 @@ pub enum Bucket {
     Setup {
         #[arg(value_name = "URL")]
         url: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Delete what nothing in the cluster's bucket reaches, such as objects of a gateway that died before it could commit
+    /// them, once they are older than objects.sweep-age. Gateways do so by themselves every objects.sweep-interval.
+    /// Example: esker bucket sweep --dry-run
+    Sweep {
+        /// Say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        connect: Connect,
         #[command(flatten)]
         output: Output,
     },

@@ -9,9 +9,10 @@ use esker_metadata_core::{Answer, BookieState, Command, PartitionQuery, Query, R
 use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, SegmentId, Time};
 
 use super::mailbox::Control;
-use super::run::Shard;
+use super::run::{Services, Shard};
 use super::slot::Slot;
 use crate::proposer::Proposal;
+use crate::read::object_entries;
 use crate::tail::CachedEntry;
 
 /// What one partition's effects leave to be done when all of them have been looked at: first readers may see what is
@@ -202,6 +203,10 @@ impl Shard {
     fn read_entries(&self, id: PartitionId, life: u64, tag: Tag, member: Member, range: ReadRange) {
         let services = self.services.clone();
         self.services.tasks.spawn(async move {
+            if member == Member::BUCKET {
+                let event = Event::Entries { tag, result: from_bucket(&services, range).await };
+                return services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
+            }
             let result = match services.bookies.read_from(member, range).await {
                 Ok(entries) => EntriesRead::Data(entries),
                 Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
@@ -213,6 +218,21 @@ impl Shard {
             let event = Event::Entries { tag, result };
             services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
         });
+    }
+}
+
+/// The tail of a partition that no bookie has: after a restore, or when all copies were lost.
+async fn from_bucket(services: &Services, range: ReadRange) -> EntriesRead {
+    let Some(bucket) = &services.bucket else {
+        tracing::warn!(segment = %range.segment, "it is in the bucket alone, and no objects.url is set here");
+        return EntriesRead::Failed;
+    };
+    match object_entries(bucket, &services.view, range).await {
+        Ok(entries) => EntriesRead::Data(entries),
+        Err(reason) => {
+            tracing::warn!(segment = %range.segment, reason, "the tail can't be read from the bucket yet");
+            EntriesRead::Failed
+        }
     }
 }
 

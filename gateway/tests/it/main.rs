@@ -8,5 +8,6 @@ mod kafka_group_wire;
 mod kafka_hostile;
 mod kafka_tls;
 mod moves;
+mod objects;
 mod produce;
 mod world;

@@ -24,6 +24,7 @@ pub mod client {
     pub const CALL_DRAIN_GATEWAY: u16 = 130;
     pub const CALL_DRAIN_BOOKIE: u16 = 131;
     pub const CALL_FORCE_CLOSE: u16 = 132;
+    pub const CALL_SWEEP_BUCKET: u16 = 133;
 }
 
 /// To bookies, 200-299.

@@ -5,3 +5,4 @@ mod manifest;
 mod object;
 mod recover;
 mod samples;
+mod steps;
