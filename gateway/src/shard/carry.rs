@@ -203,17 +203,9 @@ impl Shard {
     fn read_entries(&self, id: PartitionId, life: u64, tag: Tag, member: Member, range: ReadRange) {
         let services = self.services.clone();
         self.services.tasks.spawn(async move {
-            if member == Member::BUCKET {
-                let event = Event::Entries { tag, result: from_bucket(&services, range).await };
-                return services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
-            }
-            let result = match services.bookies.read_from(member, range).await {
-                Ok(entries) => EntriesRead::Data(entries),
-                Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
-                Err(ReadFailure::Failed { segment, reason }) => {
-                    log_failed_read(segment, member, &reason);
-                    EntriesRead::Failed
-                }
+            let result = match member {
+                Member::BUCKET => from_bucket(&services, range).await,
+                member => from_bookie(&services, member, range).await,
             };
             let event = Event::Entries { tag, result };
             services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
@@ -236,6 +228,13 @@ async fn from_bucket(services: &Services, range: ReadRange) -> EntriesRead {
     }
 }
 
-fn log_failed_read(segment: SegmentId, member: Member, reason: &str) {
-    tracing::debug!(%segment, bookie = %member.bookie, reason, "recovery could not read from a member");
+async fn from_bookie(services: &Services, member: Member, range: ReadRange) -> EntriesRead {
+    match services.bookies.read_from(member, range).await {
+        Ok(entries) => EntriesRead::Data(entries),
+        Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
+        Err(ReadFailure::Failed { segment, reason }) => {
+            tracing::debug!(%segment, bookie = %member.bookie, reason, "recovery could not read from a member");
+            EntriesRead::Failed
+        }
+    }
 }

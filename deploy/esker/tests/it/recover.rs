@@ -35,7 +35,7 @@ fn settled(ask: Ask<'_>, topic: &str) -> Option<i64> {
     let all = documents(ask(&["segment", "list", topic, "--partition", "0", "--json"]));
     let closed: Vec<&Value> = all.iter().filter(|s| s["state"] == "closed").collect();
     let safe = |s: &&Value| s["tier"].as_str().is_some_and(|tier| tier.contains("object"));
-    (closed.len() > 3 && closed.iter().all(|s| safe(s))).then(|| closed.last()?["end_offset"].as_i64()).flatten()
+    (closed.len() >= 2 && closed.iter().all(|s| safe(s))).then(|| closed.last()?["end_offset"].as_i64()).flatten()
 }
 
 fn recover(args: &[&str]) -> Value {
@@ -98,9 +98,10 @@ const SETTINGS: [&str; 3] =
     ["gateway.objects.fold-segments=3", "gateway.objects.fold-age=1s", "metadata.objects.snapshot-interval=1s"];
 
 fn create(ask: Ask<'_>, topic: &str) {
+    let create = ["topic", "create", topic, "--partitions", "2", "--config", "retention.bytes=999999999"];
     let segment = ["--config", "segment.bytes=1048576", "--config", "local.retention.ms=0"];
-    ask(&[&["topic", "create", topic, "--partitions", "2", "--config", "retention.bytes=999999999"], &segment[..]]
-        .concat());
+    let one = ["--config", "esker.write.quorum=1", "--config", "esker.ack.quorum=1"];
+    ask(&[&create[..], &segment[..], &one[..]].concat());
 }
 
 #[tokio::test(flavor = "multi_thread")]
