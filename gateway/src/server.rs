@@ -259,6 +259,7 @@ impl Parts {
             view: view.clone(),
             store: store.clone(),
             bookies: bookies.clone(),
+            bucket: bucket.clone(),
             proposer,
             transfers: Transfers::new(peers.clone(), view.clone(), clock, tasks.clone(), cancel.clone()),
             shards: shards.clone(),

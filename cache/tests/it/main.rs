@@ -2,7 +2,9 @@
 
 mod claim;
 mod faults;
+mod inspect;
 mod pools;
 mod reader;
+mod recover;
 mod store;
 mod support;

@@ -77,6 +77,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Segment(command) => commands::segment::run(command).await,
         Command::Partition(command) => commands::partition::run(command).await,
         Command::Bucket(command) => commands::bucket::run(command).await,
+        Command::Object(command) => commands::object::run(command).await,
+        Command::Recover(args) => commands::recover::run(args).await,
         Command::Tls(command) => commands::tls::run(command),
         Command::Config(command) => commands::config::run(command),
     }

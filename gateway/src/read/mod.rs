@@ -3,9 +3,11 @@
 
 mod bucket;
 mod cold;
+mod entries;
 mod position;
 
 pub use cold::ColdReader;
+pub use entries::object_entries;
 pub use position::{Found, find_position, out_of_range, outside};
 
 use esker_types::Offset;

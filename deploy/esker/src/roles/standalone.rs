@@ -24,7 +24,7 @@ use crate::http::{self, Readiness};
 use crate::logging;
 use crate::tls::Authority;
 
-const METADATA_LINK: &str = "inproc:metadata";
+pub const METADATA_LINK: &str = "inproc:metadata";
 const GATEWAY_LINK: &str = "inproc:gateway";
 /// What Kafka's own test suites expect of a broker that creates topics by itself.
 const AUTO_CREATED_PARTITIONS: u32 = 4;
@@ -38,6 +38,7 @@ pub async fn standalone(args: Standalone) -> Result<()> {
     let _lock = lock(&args.data)?;
     certificates(&args.data, &args.quic)?;
     let http = http::bind(&args.http).await?;
+    let config = with_bucket(config, &args)?;
     let roles = Roles::start(&args, config).await?;
     eprintln!(
         "esker is ready: clients at {}, health and metrics at http://{}",
@@ -52,7 +53,7 @@ pub async fn standalone(args: Standalone) -> Result<()> {
 }
 
 /// One process per data folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File> {
+pub fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
     match file.try_lock() {
@@ -226,17 +227,24 @@ async fn start_gateway(
         (args.quic.clone(), tls.join("gateway.pem"), tls.join("gateway.key"));
     config.kafka.listen = if args.kafka == OFF { String::new() } else { args.kafka.clone() };
     (config.internal.listen, config.internal.advertised) = (GATEWAY_LINK.to_owned(), String::new());
-    config.objects.url = match args.object_store.as_deref() {
-        Some("none") => String::new(),
-        Some(url) => url.to_owned(),
-        None if config.objects.url.is_empty() => own_folder(&args.data)?,
-        None => config.objects.url,
-    };
     let network = inside.network(Role::Gateway, &config.node_name);
     let store = inside.store(&network)?;
     let view = View::follow(store.as_ref(), cancel.child_token());
     let deps = esker_gateway::Deps { network, store, view, registry, cancel: cancel.child_token() };
     Ok(Gateway::start(config, deps).await?)
+}
+
+/// One bucket for old segments and for copies of the metadata.
+fn with_bucket(mut config: StandaloneFile, args: &Standalone) -> Result<StandaloneFile> {
+    let set = &mut config.gateway.objects.url;
+    match args.object_store.as_deref() {
+        Some("none") => set.clear(),
+        Some(url) => url.clone_into(set),
+        None if set.is_empty() => *set = own_folder(&args.data)?,
+        None => {}
+    }
+    config.metadata.objects.url.clone_from(set);
+    Ok(config)
 }
 
 /// `DATA/objects` as a URL.

@@ -17,9 +17,10 @@ const OLD: Duration = Duration::from_secs(48 * 3_600);
 
 pub type Files = BTreeMap<String, Bytes>;
 
-/// All objects of the stub below a prefix.
+/// All objects of the stub below a prefix, but copies of the metadata: those come and go by the clock.
 pub fn files(stub: &Stub, prefix: &str) -> Files {
     let below = |key: &String| key.strip_prefix(prefix)?.strip_prefix('/').map(str::to_owned);
+    let below = |key: &String| below(key).filter(|key| !key.starts_with("metadata/"));
     let keys = stub.keys();
     keys.iter().filter_map(|key| Some((below(key)?, stub.object(key)?))).collect()
 }
