@@ -2,6 +2,7 @@
 //! gateway's copy, or by the partition's owner where only it knows.
 
 mod cluster;
+mod groups;
 mod metadata;
 mod partitions;
 mod segments;
@@ -51,6 +52,9 @@ pub async fn answer(client: &Client, frame: &Frame) -> Option<Frame> {
         opcode::client::CALL_DRAIN_GATEWAY => call!(cluster::drain_gateway),
         opcode::client::CALL_DRAIN_BOOKIE => call!(cluster::drain_bookie),
         opcode::client::CALL_FORCE_CLOSE => call!(partitions::force_close),
+        opcode::client::CALL_LIST_GROUPS => call!(groups::list),
+        opcode::client::CALL_DESCRIBE_GROUP => call!(groups::describe),
+        opcode::client::CALL_RESET_OFFSETS => call!(groups::reset_offsets),
         _ => return None,
     };
     Some(answered.unwrap_or_else(|error| frame.error_answer(&error)))
