@@ -34,6 +34,7 @@ pub(super) struct Lead {
     key: BlockKey,
     result: watch::Sender<Outcome>,
     flights: Flights,
+    landed: bool,
 }
 
 impl Flights {
@@ -44,21 +45,29 @@ impl Flights {
             Entry::Vacant(free) => {
                 let (result, receiver) = watch::channel(None);
                 free.insert(receiver.clone());
-                (Pending(State::Waiting(receiver)), Some(Lead { key, result, flights: self.clone() }))
+                (Pending(State::Waiting(receiver)), Some(Lead { key, result, flights: self.clone(), landed: false }))
             }
         }
     }
 }
 
 impl Lead {
-    pub(super) fn finish(self, result: Result<Bytes, Error>) {
+    /// Nobody joins from here on: who asks again after the result came wants another fetch.
+    pub(super) fn finish(mut self, result: Result<Bytes, Error>) {
+        self.leave();
         self.result.send_replace(Some(result));
+    }
+
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.landed, true) {
+            self.flights.0.lock().remove(&self.key);
+        }
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.flights.0.lock().remove(&self.key);
+        self.leave();
     }
 }
 

@@ -211,38 +211,41 @@ impl Pool {
         let permits = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, all.max(1));
         let Ok(_permits) = inner.fetch.acquire_many(permits).await else { return };
         inner.counters.fetching.inc_by(bytes as i64);
-        let mut result = source.load(wants.clone()).await;
-        for (at, want) in wants.iter().enumerate() {
-            // Alone once more: the others of the run may be good.
-            for _ in 1..FETCHES_MAX {
-                let Ok(blocks) = &mut result else { break };
-                if blocks.get(at).is_some_and(|block| good(source, want, block)) {
-                    break;
-                }
-                inner.counters.bad(From::Store);
-                if let (Ok(again), Some(place)) = (source.load(vec![*want]).await, blocks.get_mut(at)) {
-                    *place = again.into_iter().next().unwrap_or_default();
-                }
+        let result = source.load(wants.clone()).await;
+        let mut blocks = match result {
+            Ok(blocks) => blocks.into_iter(),
+            Err(error) => {
+                inner.counters.fetching.dec_by(bytes as i64);
+                jobs.into_iter().for_each(|job| job.lead.finish(Err(error.clone())));
+                return;
             }
+        };
+        for job in jobs {
+            let result = self.good(&job.want, blocks.next().unwrap_or_default(), source).await;
+            if let Ok(block) = &result {
+                inner.counters.served(From::Store, block.len());
+                inner.cache.insert(job.want.key, Block(block.clone()));
+            }
+            job.lead.finish(result);
         }
         inner.counters.fetching.dec_by(bytes as i64);
-        for (at, job) in jobs.into_iter().enumerate() {
-            let block = match &result {
-                Ok(blocks) => blocks.get(at).filter(|block| good(source, &job.want, block)).cloned(),
-                Err(error) => {
-                    job.lead.finish(Err(error.clone()));
-                    continue;
-                }
-            };
-            let Some(block) = block else {
-                let detail = format!("bytes {}..{} fail their check", job.want.start, job.want.end());
-                job.lead.finish(Err(Error::new(Kind::Damaged, "read", "a block", detail)));
-                continue;
-            };
-            inner.counters.served(From::Store, block.len());
-            inner.cache.insert(job.want.key, Block(block.clone()));
-            job.lead.finish(Ok(block));
+    }
+
+    /// The block if it passes its check, or as it comes when it is fetched again, alone: the others of its run may be
+    /// good.
+    async fn good(&self, want: &Want, mut block: Bytes, source: &Arc<dyn Source>) -> Result<Bytes, Error> {
+        for fetch in 1.. {
+            if block.len() == want.length && source.check(want, &block) {
+                return Ok(block);
+            }
+            self.inner.counters.bad(From::Store);
+            if fetch == FETCHES_MAX {
+                break;
+            }
+            block = source.load(vec![*want]).await?.into_iter().next().unwrap_or_default();
         }
+        let detail = format!("bytes {}..{} fail their check", want.start, want.end());
+        Err(Error::new(Kind::Damaged, "read", "a block", detail))
     }
 
     /// Waits until the SSD has what was given to it so far. For tests and measurements.
@@ -255,10 +258,6 @@ impl Pool {
             tracing::warn!(pool = self.inner.name, %error, "the cache did not close cleanly: it will be colder");
         }
     }
-}
-
-fn good(source: &Arc<dyn Source>, want: &Want, block: &Bytes) -> bool {
-    block.len() == want.length && source.check(want, block)
 }
 
 /// A block that this task must find.

@@ -10,7 +10,7 @@ mod source;
 use std::sync::Arc;
 
 use esker_cache_core::manifest::{self, LeafEntry, Need, PAGE_RAW_MAX, Page, PageRef, RootPage, root_ref};
-use esker_cache_core::object::{BLOCKS_MAX, Block, Footer, Identity, decode_block};
+use esker_cache_core::object::{BLOCKS_MAX, Block, Codec, Footer, Identity, unpack_block};
 use esker_metadata_core::{ObjectPlace, RootPlace};
 use esker_types::units::ByteCount;
 use esker_types::{ClusterId, Offset, SegmentId};
@@ -224,18 +224,19 @@ fn damaged(of: &PageRef, why: &str) -> Error {
     Error::new(Kind::Damaged, "read", of.key.to_string(), why)
 }
 
-/// Blocks that are stored as they are need no work; the others take most of a millisecond, too long for a task that
-/// shares its thread.
+/// Bytes that come from a pool are verified. Blocks that are stored as they are need no work; unpacking the others takes
+/// most of a millisecond, too long for a task that shares its thread.
 async fn decode(located: Arc<Located>, number: u32, stored: bytes::Bytes) -> Result<Block, Error> {
-    let subject = located.key().to_owned();
-    let work = move || {
-        let info = &located.footer().blocks[number as usize];
-        decode_block(located.identity(), located.segment(), number, info, &stored)
-    };
-    let block = tokio::task::spawn_blocking(work).await;
-    match block {
-        Ok(Ok(block)) => Ok(block),
-        Ok(Err(error)) => Err(Error::new(Kind::Damaged, "read", subject, error.to_string())),
-        Err(_) => Err(Error::new(Kind::Shutdown, "read", subject, "")),
+    if located.footer().blocks[number as usize].codec == Codec::Raw {
+        return unpack(&located, number, &stored);
     }
+    let subject = located.key().to_owned();
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&located, number, &stored)).await;
+    unpacked.unwrap_or_else(|_| Err(Error::new(Kind::Shutdown, "read", subject, "")))
+}
+
+fn unpack(located: &Located, number: u32, stored: &bytes::Bytes) -> Result<Block, Error> {
+    let info = &located.footer().blocks[number as usize];
+    unpack_block(located.segment(), number, info, stored)
+        .map_err(|e| Error::new(Kind::Damaged, "read", located.key(), e.to_string()))
 }

@@ -67,10 +67,6 @@ impl Located {
         &self.key
     }
 
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
     pub(super) fn segment(&self) -> SegmentId {
         self.segment
     }

@@ -12,7 +12,7 @@ use super::allow;
 use crate::auth::Action;
 use crate::door::{Client, ready};
 use crate::gateway::Gateway;
-use crate::read::find_position;
+use crate::read::{find_position, outside};
 use crate::shard::{Control, Moved};
 use crate::transfers::internal_address;
 
@@ -66,7 +66,7 @@ pub async fn delete_records(
     let news = ready(gateway, &handle, READY_WAIT).await?;
     let before = if request.before_offset == -1 { news.high_watermark } else { request.before_offset };
     if before < 0 || before > news.high_watermark {
-        return Err(crate::read::out_of_range(before, news));
+        return Err(outside(gateway, &handle, before, news).await);
     }
     let (reply, outcome) = oneshot::channel();
     gateway.shards.tell(handle.id, Control::DeleteRecords { partition: handle.id, before, reply }).await;

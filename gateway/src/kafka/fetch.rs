@@ -21,7 +21,7 @@ use super::session::Session;
 use super::slice::cut;
 use crate::auth::Action;
 use crate::partition::{Handle, News};
-use crate::read::out_of_range;
+use crate::read::outside;
 
 /// Least share of the room for fetches that is asked for; without even that, an answer holds one batch.
 const SHARE_MIN: usize = 64 << 10;
@@ -192,7 +192,7 @@ async fn read(
     partitions::check_epoch(request.current_leader_epoch, news)?;
     let offset: Offset = request.fetch_offset;
     if offset < news.log_start || offset > news.high_watermark {
-        return Err(out_of_range(offset, news));
+        return Err(outside(gateway, handle, offset, news).await);
     }
     // The first batch of the first partition that has one goes out whole, however large it is.
     let at_least_one = budget.taken == 0;

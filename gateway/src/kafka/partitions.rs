@@ -17,7 +17,7 @@ use crate::auth::Action;
 use crate::door::ready;
 use crate::gateway::unknown_topic;
 use crate::partition::{Handle, News};
-use crate::read::out_of_range;
+use crate::read::outside;
 use crate::shard::Control;
 
 /// How long a request that changes one partition waits for an owner that is just taking over.
@@ -105,7 +105,7 @@ async fn delete_before(
     let news = handle.news();
     let before = if offset == -1 { news.high_watermark } else { offset };
     if before < 0 || before > news.high_watermark {
-        return Err(out_of_range(before, news));
+        return Err(outside(session.gateway(), &handle, before, news).await);
     }
     let (reply, outcome) = oneshot::channel();
     session.gateway().shards.tell(handle.id, Control::DeleteRecords { partition: handle.id, before, reply }).await;

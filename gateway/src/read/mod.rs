@@ -4,7 +4,7 @@ mod cold;
 mod position;
 
 pub use cold::ColdReader;
-pub use position::{Found, find_position, out_of_range};
+pub use position::{Found, find_position, out_of_range, outside};
 
 use esker_types::Offset;
 use esker_types::error::ErrorInfo;

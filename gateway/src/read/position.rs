@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use esker_metadata_core::{Answer, PartitionQuery, Query};
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Offset};
 use esker_wire::batch::{self, DecodeLimits};
@@ -29,8 +30,35 @@ pub async fn find_position(
         Position::Earliest(_) => found(news.log_start),
         Position::Latest(_) => found(news.high_watermark),
         Position::Offset(offset) if (news.log_start..=news.high_watermark).contains(&offset) => found(offset),
-        Position::Offset(offset) => Err(out_of_range(offset, news)),
+        Position::Offset(offset) => Err(outside(gateway, handle, offset, news).await),
         Position::TimeMs(time) => by_time(gateway, handle, news, time).await,
+    }
+}
+
+/// What to say of an offset outside `news`. Clients start over somewhere else when they hear `OffsetOutOfRange`, so an
+/// owner that was replaced without knowing it may not say so of an offset that its successor holds (R17): metadata is
+/// asked, linearizably, whether this is still the owner. Below the log start there is nothing to ask: that only grows.
+pub async fn outside(gateway: &Gateway, handle: &Handle, offset: Offset, news: News) -> ErrorInfo {
+    if offset < news.log_start {
+        return out_of_range(offset, news);
+    }
+    let query = Query::Partition(PartitionQuery { partition: handle.id });
+    let epoch = match gateway.store.read(query).await {
+        Ok(Answer::Partition(answer)) => answer.info.map(|info| info.record.epoch),
+        _ => {
+            let message = format!("can't tell whether offset {offset} is beyond the end: metadata does not answer");
+            return ErrorInfo::new(ErrorCode::OffsetNotAvailable, message);
+        }
+    };
+    if epoch != Some(news.epoch) {
+        return gateway.not_owner(handle.id, ErrorCode::NotOwner);
+    }
+    match handle.news() {
+        // It was written meanwhile.
+        now if (now.log_start..=now.high_watermark).contains(&offset) => {
+            ErrorInfo::new(ErrorCode::OffsetNotAvailable, format!("offset {offset} has just come; ask again"))
+        }
+        now => out_of_range(offset, now),
     }
 }
 

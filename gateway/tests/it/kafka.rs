@@ -6,6 +6,7 @@ use esker_kafka::{
     Api, Request, Response, Uuid, api_versions, code, delete_records, delete_topics, describe_configs, fetch,
     incremental_alter_configs, metadata, offset_for_leader_epoch,
 };
+use esker_metadata_core::Assign;
 use esker_types::{ByteCount, Quorum};
 use esker_wire::batch::{Compression, ProducerStamp};
 
@@ -43,6 +44,35 @@ async fn both_doors_see_the_same_records_at_the_same_offsets() {
     assert_eq!(read_all(&native, "shared", 1).await, numbered(0..15));
     let all = values(&kafka.fetch_one("shared", 1, 0).await.records);
     assert_eq!(all.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), numbered(0..15));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_was_replaced_unawares_does_not_send_readers_back() {
+    let mut world = world(3, Quorum { write: 3, ack: 2 }, &["gateway-1"]).await;
+    let mut old = Kafka::connect(&world, "gateway-1").await;
+    old.create("torn", 1, &[]).await;
+    let first = world.client(&["gateway-1"]).await;
+    within(send(&producer(&first), "torn", 0, 0..3)).await;
+    let code_at = async |kafka: &mut Kafka, offset| kafka.fetch_one("torn", 0, offset).await.error_code;
+    assert_eq!(code_at(&mut old, 5).await, code::OFFSET_OUT_OF_RANGE, "it is the owner, and there is no more");
+
+    world.start_gateway_with("gateway-2", |config| config.kafka.listen = "127.0.0.1:0".to_owned()).await;
+    world.gateways["gateway-1"].news.cancel();
+    let session = world.session("gateway-2");
+    let (partition, expect_epoch) = world.store.inspect(|state| {
+        let record = state.partition_of("torn", 0).expect("it exists");
+        (record.id, record.epoch)
+    });
+    let assigned = world.store.apply(vec![Assign { partition, expect_epoch, session }.into()]).single();
+    assigned.expect("assigned");
+    let second = world.client(&["gateway-2"]).await;
+    within(send(&producer(&second), "torn", 0, 3..8)).await;
+
+    assert_eq!(code_at(&mut old, 5).await, code::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(old.offset("torn", 0, 0).await.error_code, code::NONE, "what it had it may still tell");
+    let mut new = Kafka::connect(&world, "gateway-2").await;
+    assert_eq!(values(&new.fetch_one("torn", 0, 5).await.records)[0], (5, "record 5".to_owned()));
+    assert_eq!(code_at(&mut new, 9).await, code::OFFSET_OUT_OF_RANGE);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,6 +32,8 @@ pub struct World {
 pub struct Running {
     pub server: Server,
     pub cancel: CancellationToken,
+    /// Cancelled: the gateway hears nothing new of metadata, and does not know it.
+    pub news: CancellationToken,
 }
 
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -96,6 +98,7 @@ impl World {
     pub async fn start_gateway_with(&mut self, name: &str, change: impl FnOnce(&mut Config)) -> &Server {
         let boot = self.boot();
         let cancel = CancellationToken::new();
+        let news = cancel.child_token();
         let mut config = Config { node_name: name.to_owned(), tail_cache: ByteCount::mib(4), ..Config::default() };
         config.quic.listen = "127.0.0.1:0".to_owned();
         config.quic.cert = self.path("cert.pem");
@@ -105,12 +108,12 @@ impl World {
         let deps = Deps {
             network: self.network(Role::Gateway, name, boot),
             store: Arc::new(self.store.clone()),
-            view: View::follow(&self.store, cancel.clone()),
+            view: View::follow(&self.store, news.clone()),
             registry: &mut Registry::default(),
             cancel: cancel.clone(),
         };
         let server = Server::start(config, deps).await.expect("starts");
-        self.gateways.insert(name.to_owned(), Running { server, cancel });
+        self.gateways.insert(name.to_owned(), Running { server, cancel, news });
         &self.gateways[name].server
     }
 

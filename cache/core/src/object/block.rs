@@ -94,6 +94,12 @@ pub fn decode_block(
     if !verify_block(identity, segment, number, info, stored) {
         return FormatError::damaged(WHAT, "length or checksum");
     }
+    unpack_block(segment, number, info, stored)
+}
+
+/// Decompresses a block that [`verify_block`] found good: a second pass over the bytes would cost as much as reading
+/// them. At most [`BLOCK_RAW_MAX`] are allocated.
+pub fn unpack_block(segment: SegmentId, number: u32, info: &BlockInfo, stored: &Bytes) -> Result<Block, FormatError> {
     let raw = match info.codec {
         Codec::Raw if info.raw == info.stored => stored.clone(),
         Codec::Zstd if info.raw as usize <= BLOCK_RAW_MAX => match zstd::bulk::decompress(stored, info.raw as usize) {
