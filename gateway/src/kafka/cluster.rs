@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use esker_kafka::{
     alter_partition_reassignments as reassign_api, code, describe_cluster, elect_leaders, list_partition_reassignments,
 };
-use esker_types::error::ErrorInfo;
 use esker_types::ErrorCode;
+use esker_types::error::ErrorInfo;
 
 use super::brokers::{broker_id, brokers, controller};
 use super::connection::deadline;
