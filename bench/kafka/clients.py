@@ -169,6 +169,82 @@ class Kcat:
         return found
 
 
+def to_line(record):
+    """A record as the Java and Go programs take it; see java/Ring.java."""
+    timestamp, key, value, headers = record
+    text = lambda data: "-" if data is None else data.hex()
+    pairs = ";".join(f"{name.encode().hex()}:{text(data)}" for name, data in headers)
+    return f"{timestamp}\t{text(key)}\t{text(value)}\t{pairs}\n"
+
+
+def from_line(line):
+    offset, timestamp, key, value, pairs = line.split("\t")
+    data = lambda text: None if text == "-" else bytes.fromhex(text)
+    headers = [pair.split(":") for pair in pairs.split(";") if pair]
+    headers = [(bytes.fromhex(name).decode(), data(text)) for name, text in headers]
+    return int(offset), (int(timestamp), data(key), data(value), headers)
+
+
+class Program:
+    """A client with a program of its own that reads and writes lines."""
+
+    codecs = CODECS
+    groups = []
+
+    def write(self, topic, partition, codec, records):
+        self.call("write", topic, partition, codec, "".join(map(to_line, records)))
+
+    def read(self, topic, partition, count):
+        out = self.call("read", topic, partition, count, "")
+        return [from_line(line) for line in out.splitlines()]
+
+    def call(self, verb, topic, *rest):
+        *arguments, lines = rest
+        command = [*self.command, verb, self.ring.bootstrap, topic, *map(str, arguments)]
+        run = subprocess.run(command, input=lines, text=True, capture_output=True, timeout=3 * PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+        return run.stdout
+
+
+class Java(Program):
+    """kafka-clients, the reference; the next version of its group protocol too."""
+
+    name = "java"
+    groups = ["consumer", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"]
+
+    def __init__(self, ring):
+        self.ring = ring
+        folder = os.path.join(ring.node_folder, "java")
+        if not shutil.which("java"):
+            raise Skip("java is not installed")
+        if not os.path.isfile(os.path.join(folder, "Ring.class")):
+            raise Skip("it needs javac and Maven, which brings kafka-clients")
+        self.command = ["java", "-Xmx256m", "-cp", f"{folder}:{folder}/libs/*", "Ring"]
+
+    def group(self, topic, protocol, count):
+        """Reads the topic with members that come and go; (records, read again, committed, members that got any)."""
+        return tuple(map(int, self.call("group", topic, protocol, count, "").split()))
+
+
+class Go(Program):
+    def __init__(self, ring):
+        self.ring = ring
+        program = os.path.join(ring.node_folder, "go-ring")
+        if not os.path.isfile(program):
+            raise Skip("it needs Go, and the modules in go/go.mod")
+        self.command = [program, self.name]
+
+
+class Franz(Go):
+    name = "franz"
+
+
+class KafkaGo(Go):
+    """Its reader shows an empty value and a null one alike."""
+
+    name = "kafka-go"
+
+
 class Native:
     """Esker's own client, over QUIC, by its command line."""
 
@@ -195,7 +271,9 @@ class Native:
         return found
 
 
-ALL = [Confluent, KafkaPython, KafkaJs, Kcat, Native]
+ALL = [Confluent, KafkaPython, KafkaJs, Kcat, Java, Franz, KafkaGo, Native]
 # These date records themselves and have no headers of their own: keys and values are compared, and timestamps only
 # between readers.
 PLAIN_WRITERS = {"kcat", "native"}
+# These show null where a value is empty.
+BLURRING_READERS = {"kafka-go"}

@@ -11,15 +11,13 @@ import argparse
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 import admin
 import clients
+from brokers import free_ports, wait_ready
 
 RECORDS = 300
 
@@ -62,28 +60,6 @@ class Ring:
     def stop(self):
         self.process.terminate()
         self.process.wait(60)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def wait_ready(process, http):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        assert process.poll() is None, "esker ended"
-        try:
-            urllib.request.urlopen(f"http://{http}/readyz", timeout=1)
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise AssertionError("esker did not become ready")
 
 
 def records(seed, plain):
@@ -129,6 +105,18 @@ def compare(written, found, plain):
         assert same, f"record {number}: wrote {expected!r:.300}, read {got!r:.300}"
 
 
+def check_group(ring, client, protocol):
+    """Every record once or, after a rebalance, twice; and all of them committed."""
+    topic, count = f"group-{client.name}-{protocol.split('.')[-1]}", 1200
+    ring.run("topic", "create", topic, "--partitions", "6")
+    for partition in range(6):
+        ring.run("produce", topic, "--partition", str(partition), input=b"record\n" * (count // 6))
+    seen, again, committed, members = client.group(topic, protocol, count)
+    assert (seen, committed) == (count, count), f"{seen} of {count} records were read, {committed} are committed"
+    assert again == 0, f"{again} records were read by two members that both went as they should"
+    assert members > 1, "one member read it all"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--esker", required=True)
@@ -146,8 +134,14 @@ def main():
                 ring.run("topic", "create", topic, "--partitions", "2")
                 report.check(f"{writer.name} writes {codec}", lambda: writer.write(topic, 1, codec, written))
                 for reader in present:
+                    expected = written if reader.name not in clients.BLURRING_READERS else [
+                        (t, key or None, value or None, headers) for t, key, value, headers in written]
                     report.check(f"{reader.name} reads what {writer.name} wrote with {codec}",
-                                 lambda: compare(written, reader.read(topic, 1, len(written)), plain or reader.name == "native"))
+                                 lambda: compare(expected, reader.read(topic, 1, len(written)), plain or reader.name == "native"))
+        for client in present:
+            for protocol in getattr(client, "groups", []):
+                report.check(f"a group of {client.name} with {protocol.split('.')[-1]} grows and shrinks",
+                             lambda: check_group(ring, client, protocol))
         for name, work in admin.checks(ring):
             report.check(name, work)
         assert ring.process.poll() is None, "the broker ended"

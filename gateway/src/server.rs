@@ -165,8 +165,13 @@ impl Server {
         let groups =
             Groups::new(server.gateway.clone(), group_metrics, server.tasks.clone(), server.cancel.child_token());
         server.tasks.spawn(groups.clone().run());
-        let door =
-            Door::new(server.gateway.clone(), server.endpoint.clone(), server.tasks.clone(), server.doors.clone());
+        let door = Door::new(
+            server.gateway.clone(),
+            groups.clone(),
+            server.endpoint.clone(),
+            server.tasks.clone(),
+            server.doors.clone(),
+        );
         server.tasks.spawn(door::accept(Arc::new(door)));
         if let Some(kafka) = kafka {
             let door =

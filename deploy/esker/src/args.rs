@@ -47,6 +47,9 @@ pub enum Command {
     /// Owners of partitions, and moving them
     #[command(subcommand)]
     Partition(Partition),
+    /// Consumer groups: how far they are, and setting them back
+    #[command(subcommand)]
+    Group(Group),
     /// Buckets for old segments: make one ready, and check that it does what it must
     #[command(subcommand)]
     Bucket(Bucket),
@@ -408,6 +411,42 @@ pub enum Partition {
         partition: String,
         #[arg(long, value_name = "GATEWAY")]
         to: String,
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Group {
+    /// All consumer groups, with their states. Example: esker group list
+    List {
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Members, offsets and how far they lag behind. Example: esker group describe billing
+    Describe {
+        group: String,
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Set where a group without members goes on reading. Example: esker group reset-offsets billing --to time:-2h
+    ResetOffsets {
+        group: String,
+        /// earliest, latest, offset:N, time:RFC3339 or time:-2h
+        #[arg(long, value_name = "WHERE", value_parser = starting_point)]
+        to: From,
+        /// Only these topics or partitions, also if the group has not read them yet [default: all that it has offsets of]
+        #[arg(long = "topic", value_name = "TOPIC[/PARTITION]")]
+        topics: Vec<String>,
+        /// Show what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         connect: Connect,
         #[command(flatten)]

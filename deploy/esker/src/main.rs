@@ -76,6 +76,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Consume(args) => commands::consume::run(args).await,
         Command::Segment(command) => commands::segment::run(command).await,
         Command::Partition(command) => commands::partition::run(command).await,
+        Command::Group(command) => commands::group::run(command).await,
         Command::Bucket(command) => commands::bucket::run(command).await,
         Command::Object(command) => commands::object::run(command).await,
         Command::Recover(args) => commands::recover::run(args).await,

@@ -14,7 +14,7 @@ use crate::reader::Start;
 /// Calls that look at or change the cluster. Each is tried again on other gateways while that is safe.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Client {

@@ -35,6 +35,7 @@ mod cluster;
 mod config;
 mod connection;
 mod error;
+mod groups;
 mod partitioner;
 mod pool;
 mod producer;

@@ -105,6 +105,7 @@ apis! {
     OffsetForLeaderEpoch 23 offset_for_leader_epoch 2..=4 flexible 4;
     DescribeConfigs 32 describe_configs 1..=4 flexible 4;
     AlterConfigs 33 alter_configs 0..=2 flexible 2;
+    AlterReplicaLogDirs 34 alter_replica_log_dirs 1..=2 flexible 2;
     DescribeLogDirs 35 describe_log_dirs 1..=4 flexible 2;
     CreatePartitions 37 create_partitions 0..=3 flexible 2;
     DeleteGroups 42 delete_groups 0..=2 flexible 2;

@@ -21,6 +21,8 @@ pub enum DecodeError {
     TooLarge(usize),
     #[error("{0} bytes are left over behind the last field")]
     Trailing(usize),
+    #[error("version {0} is not known")]
+    Version(i16),
     #[error("api key {key} version {version} is not known")]
     UnknownApi { key: i16, version: i16 },
 }

@@ -6,6 +6,7 @@
 //! out as slices of what was received, responses go out as a list of buffers.
 
 mod api;
+mod assignment;
 pub mod code;
 mod error;
 mod field;
@@ -17,6 +18,7 @@ mod text;
 mod writer;
 
 pub use api::{Api, Request, Response};
+pub use assignment::member_assignment;
 pub use error::DecodeError;
 pub use field::{Records, Uuid};
 pub use header::RequestHeader;

@@ -4,6 +4,7 @@
 mod bucket;
 mod cluster;
 mod folded;
+mod groups;
 mod metadata;
 mod partitions;
 mod segments;
@@ -54,6 +55,9 @@ pub async fn answer(client: &Client, frame: &Frame) -> Option<Frame> {
         opcode::client::CALL_DRAIN_BOOKIE => call!(cluster::drain_bookie),
         opcode::client::CALL_FORCE_CLOSE => call!(partitions::force_close),
         opcode::client::CALL_SWEEP_BUCKET => call!(bucket::sweep),
+        opcode::client::CALL_LIST_GROUPS => call!(groups::list),
+        opcode::client::CALL_DESCRIBE_GROUP => call!(groups::describe),
+        opcode::client::CALL_RESET_OFFSETS => call!(groups::reset_offsets),
         _ => return None,
     };
     Some(answered.unwrap_or_else(|error| frame.error_answer(&error)))

@@ -18,6 +18,7 @@ use crate::auth::Principal;
 use crate::call;
 use crate::config::BATCH_BYTES_MAX;
 use crate::gateway::Gateway;
+use crate::groups::Groups;
 
 /// What a client may make us buffer with one frame: a batch and its request, or a call.
 pub const CLIENT_LIMITS: FrameLimits =
@@ -29,6 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The QUIC door.
 pub struct Door {
     pub gateway: Arc<Gateway>,
+    pub groups: Groups,
     pub endpoint: quinn::Endpoint,
     pub tasks: TaskTracker,
     pub cancel: CancellationToken,
@@ -38,6 +40,7 @@ pub struct Door {
 /// One client, as its streams see it.
 pub struct Client {
     pub gateway: Arc<Gateway>,
+    pub groups: Groups,
     pub principal: Principal,
     pub ingress: Arc<Semaphore>,
 }
@@ -45,11 +48,12 @@ pub struct Client {
 impl Door {
     pub fn new(
         gateway: Arc<Gateway>,
+        groups: Groups,
         endpoint: quinn::Endpoint,
         tasks: TaskTracker,
         cancel: CancellationToken,
     ) -> Self {
-        Self { gateway, endpoint, tasks, cancel, handshakes: AtomicUsize::new(0) }
+        Self { gateway, groups, endpoint, tasks, cancel, handshakes: AtomicUsize::new(0) }
     }
 }
 
@@ -103,7 +107,7 @@ async fn handshake(door: &Door, incoming: quinn::Incoming) -> Option<quinn::Conn
 
 async fn serve(door: &Door, connection: &quinn::Connection) {
     let gateway = &door.gateway;
-    let client = match welcome(gateway, connection).await {
+    let client = match welcome(gateway, &door.groups, connection).await {
         Ok(client) => client,
         Err((code, reason)) => {
             gateway.metrics.connections_refused.inc();
@@ -144,6 +148,7 @@ impl Drop for Countdown {
 /// The client's first stream carries its Hello and stays open; whatever comes on it later is read and dropped.
 async fn welcome(
     gateway: &Arc<Gateway>,
+    groups: &Groups,
     connection: &quinn::Connection,
 ) -> Result<(Arc<Client>, JoinSet<()>), (ErrorCode, String)> {
     let limit = gateway.config.quic.hello_timeout.0;
@@ -182,7 +187,8 @@ async fn welcome(
             }
         }
     });
-    Ok((Arc::new(Client { gateway: gateway.clone(), principal, ingress }), control))
+    let client = Client { gateway: gateway.clone(), groups: groups.clone(), principal, ingress };
+    Ok((Arc::new(client), control))
 }
 
 fn check_hello(gateway: &Gateway, frame: &Frame) -> Result<Hello, ErrorInfo> {

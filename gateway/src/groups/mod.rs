@@ -21,8 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use esker_gateway_core::groups::{Listed, Request, Response, partition_of};
+use esker_gateway_core::groups::{Listed, Request, Response};
+use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, GatewayId, PartitionId};
+use esker_wire::native::coordinating_partition;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -168,12 +170,43 @@ impl Groups {
         }
     }
 
+    /// The groups of one coordinator, by its partition's index, in the order of names.
+    pub async fn list_one(&self, index: u32) -> Result<Vec<Listed>, ErrorCode> {
+        let partitions = topic::partitions(&self.shared.gateway);
+        let partition = usize::try_from(index).ok().and_then(|index| partitions.get(index).copied());
+        let partition = partition.ok_or(ErrorCode::UnknownPartition)?;
+        match self.send(partition, Request::List(Default::default())).await {
+            Ok(Response::List(listed)) => Ok(listed),
+            Ok(_) => Err(ErrorCode::Internal),
+            Err((_, code)) => Err(code),
+        }
+    }
+
+    /// Which partition of the internal topic a group belongs to. None: the topic is not there yet, nor is any group.
+    pub fn index_of(&self, group: &str) -> Option<u32> {
+        let count = u32::try_from(topic::partitions(&self.shared.gateway).len()).ok().filter(|count| *count > 0)?;
+        Some(coordinating_partition(group, count))
+    }
+
+    /// An error for whoever asked the wrong gateway: it says where the coordinator is.
+    pub fn not_here(&self, index: u32) -> ErrorInfo {
+        let partitions = topic::partitions(&self.shared.gateway);
+        match usize::try_from(index).ok().and_then(|index| partitions.get(index)) {
+            Some(partition) => self.shared.gateway.not_owner(*partition, ErrorCode::NotOwner),
+            None => ErrorInfo::new(ErrorCode::CoordinatorUnavailable, "there is no coordinator of groups yet"),
+        }
+    }
+
     /// The groups of all coordinators here that pass the filter.
     pub async fn list(&self, filter: &esker_gateway_core::groups::List) -> Result<Vec<Listed>, ErrorCode> {
         let mut found = Vec::new();
         for partition in topic::partitions(&self.shared.gateway) {
             match self.send(partition, Request::List(filter.clone())).await {
                 Ok(Response::List(listed)) => found.extend(listed),
+                // It has just become ours, and nothing of it is here yet.
+                Err((_, ErrorCode::NotCoordinator)) if self.shared.gateway.is_ours(partition) => {
+                    return Err(ErrorCode::CoordinatorLoading);
+                }
                 Ok(_) | Err((_, ErrorCode::NotCoordinator)) => {}
                 // A list with a hole in it would look like groups that are gone.
                 Err((_, code)) => return Err(code),
@@ -217,7 +250,7 @@ impl Groups {
         let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
         match count {
             0 => Err(ErrorCode::CoordinatorUnavailable),
-            count => Ok(partitions[partition_of(group, count) as usize]),
+            count => Ok(partitions[coordinating_partition(group, count) as usize]),
         }
     }
 

@@ -4,12 +4,12 @@ use esker_gateway_core::groups::Topics;
 use esker_metadata_client::View;
 use esker_metadata_core::{Command, CreateTopic, Setting};
 use esker_types::{ErrorCode, PartitionId, TopicId};
+use esker_wire::native::GROUP_TOPIC;
 
 use crate::call::propose_one;
 use crate::call::random;
 use crate::gateway::Gateway;
 
-const GROUP_TOPIC: &str = "__consumer_offsets";
 /// Fixed for the life of a cluster, as in Kafka: groups hash to partitions.
 const PARTITIONS: u32 = 50;
 /// A group of the classic protocol is one record; see `group-bytes-max`.

@@ -5,7 +5,7 @@ use esker_kafka::{Api, Request, Response, api_versions, code};
 use super::connection::Counted;
 use super::replay::Replays;
 use super::session::{Call, Session};
-use super::{cluster, configs, epochs, fetch, groups, metadata, offsets, partitions, producers, topics};
+use super::{cluster, configs, epochs, fetch, groups, log_dirs, metadata, offsets, partitions, producers, topics};
 
 /// What is advertised. An API stands here when all its versions are whole, not before: clients use at once what they see.
 const SERVED: &[Api] = &[
@@ -34,6 +34,7 @@ const SERVED: &[Api] = &[
     Api::OffsetForLeaderEpoch,
     Api::DescribeConfigs,
     Api::AlterConfigs,
+    Api::AlterReplicaLogDirs,
     Api::DescribeLogDirs,
     Api::CreatePartitions,
     Api::ElectLeaders,
@@ -76,7 +77,8 @@ pub async fn answer(
         Request::ListConfigResources(r) => Response::ListConfigResources(configs::list(session, call, r)),
         Request::DescribeCluster(r) => Response::DescribeCluster(cluster::describe(session, r)),
         Request::DescribeTopicPartitions(r) => Response::DescribeTopicPartitions(metadata::partitions(session, r)),
-        Request::DescribeLogDirs(r) => Response::DescribeLogDirs(cluster::log_dirs(session, r)),
+        Request::DescribeLogDirs(r) => Response::DescribeLogDirs(log_dirs::describe(session, r)),
+        Request::AlterReplicaLogDirs(r) => Response::AlterReplicaLogDirs(log_dirs::alter(session, r)),
         Request::ElectLeaders(r) => Response::ElectLeaders(cluster::elect(session, r)),
         Request::AlterPartitionReassignments(r) => {
             Response::AlterPartitionReassignments(cluster::reassign(session, r).await)

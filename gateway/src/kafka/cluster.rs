@@ -1,14 +1,13 @@
-//! The cluster as Kafka's tools see it: brokers, sizes, and moves of partitions.
+//! The cluster as Kafka's tools see it: brokers, and moves of partitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use esker_kafka::{
-    alter_partition_reassignments as reassign_api, code, describe_cluster, describe_log_dirs, elect_leaders,
-    list_partition_reassignments,
+    alter_partition_reassignments as reassign_api, code, describe_cluster, elect_leaders, list_partition_reassignments,
 };
+use esker_types::ErrorCode;
 use esker_types::error::ErrorInfo;
-use esker_types::{ErrorCode, PartitionId};
 
 use super::brokers::{broker_id, brokers, controller};
 use super::connection::deadline;
@@ -20,8 +19,6 @@ use crate::call::{ask_owner, move_here, session_of};
 
 /// Longest time that the moves of one request are waited for.
 const MOVES_WAIT: Duration = Duration::from_secs(60);
-/// Name under which what lies on bookies is shown. It is not a directory.
-const BOOKIES: &str = "bookies";
 
 pub fn describe(session: &Session, request: describe_cluster::Request) -> describe_cluster::Response {
     if request.endpoint_type != 1 {
@@ -48,53 +45,6 @@ pub fn describe(session: &Session, request: describe_cluster::Request) -> descri
             ..Default::default()
         }
     })
-}
-
-/// Bytes of closed segments on bookies, of the partitions that this gateway owns: tools ask every broker and add up.
-pub fn log_dirs(session: &Session, request: describe_log_dirs::Request) -> describe_log_dirs::Response {
-    if !session.allows(Action::DescribeCluster) {
-        let error_code = code::CLUSTER_AUTHORIZATION_FAILED;
-        return describe_log_dirs::Response { error_code, ..Default::default() };
-    }
-    let wanted: Option<BTreeSet<(String, i32)>> = request.topics.map(|topics| {
-        let all =
-            topics.into_iter().flat_map(|topic| topic.partitions.into_iter().map(move |p| (topic.topic.clone(), p)));
-        all.collect()
-    });
-    let owned: BTreeSet<PartitionId> = session.gateway().handles.all().iter().map(|handle| handle.id).collect();
-    let dir = session.gateway().view.read(|state| {
-        let mut topics: BTreeMap<&str, Vec<describe_log_dirs::Partition>> = BTreeMap::new();
-        for record in owned.iter().filter_map(|id| state.partition(*id)) {
-            let Some(topic) = state.topic(record.topic) else { continue };
-            let partition_index = i32::try_from(record.index).unwrap_or(i32::MAX);
-            if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&(topic.name.clone(), partition_index))) {
-                continue;
-            }
-            let bytes: u64 = state.chain(record.id).map(|segment| segment.bytes).sum();
-            topics.entry(&topic.name).or_default().push(describe_log_dirs::Partition {
-                partition_index,
-                partition_size: i64::try_from(bytes).unwrap_or(i64::MAX),
-                offset_lag: 0,
-                is_future_key: false,
-            });
-        }
-        let (total, used) = state.bookies().fold((0u64, 0u64), |(total, used), bookie| {
-            (total.saturating_add(bookie.disk_total), used.saturating_add(bookie.disk_used))
-        });
-        let shown = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        describe_log_dirs::LogDir {
-            error_code: code::NONE,
-            log_dir: BOOKIES.to_owned(),
-            topics: topics
-                .into_iter()
-                .map(|(name, partitions)| describe_log_dirs::Topic { name: name.to_owned(), partitions })
-                .collect(),
-            // Bookies that do not say count as none.
-            total_bytes: if total == 0 { -1 } else { shown(total) },
-            usable_bytes: if total == 0 { -1 } else { shown(total.saturating_sub(used)) },
-        }
-    });
-    describe_log_dirs::Response { results: vec![dir], ..Default::default() }
 }
 
 /// Every partition with an owner has the one that it should have: nothing is elected here.

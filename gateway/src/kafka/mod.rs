@@ -19,6 +19,7 @@ mod fetch;
 mod frames;
 mod groups;
 mod listener;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod partitions;

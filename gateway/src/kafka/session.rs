@@ -48,6 +48,7 @@ mod operation {
     pub const DELETE: i32 = 1 << 6;
     pub const ALTER: i32 = 1 << 7;
     pub const DESCRIBE: i32 = 1 << 8;
+    pub const CLUSTER_ACTION: i32 = 1 << 9;
     pub const DESCRIBE_CONFIGS: i32 = 1 << 10;
     pub const ALTER_CONFIGS: i32 = 1 << 11;
     pub const IDEMPOTENT_WRITE: i32 = 1 << 12;
@@ -78,7 +79,10 @@ impl Session {
     pub fn cluster_operations(&self) -> i32 {
         self.bits([
             (Action::DescribeCluster, operation::DESCRIBE | operation::DESCRIBE_CONFIGS),
-            (Action::AdministerCluster, operation::ALTER | operation::ALTER_CONFIGS | operation::CREATE),
+            (
+                Action::AdministerCluster,
+                operation::ALTER | operation::ALTER_CONFIGS | operation::CREATE | operation::CLUSTER_ACTION,
+            ),
             (Action::InitProducer, operation::IDEMPOTENT_WRITE),
         ])
     }

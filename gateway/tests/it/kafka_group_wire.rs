@@ -12,7 +12,12 @@ use crate::world::World;
 
 async fn world() -> World {
     let mut world = World::new(1, Quorum { write: 1, ack: 1 }).await;
-    world.start_gateway_with("gateway-1", |config| config.kafka.listen = "127.0.0.1:0".to_owned()).await;
+    let change = |config: &mut esker_gateway::Config| {
+        config.kafka.listen = "127.0.0.1:0".to_owned();
+        // Each group here has one member: there is nobody to wait for.
+        config.groups.initial_rebalance_delay = "0s".parse().expect("an interval");
+    };
+    world.start_gateway_with("gateway-1", change).await;
     world
 }
 
@@ -26,7 +31,7 @@ macro_rules! ask {
 }
 
 /// Asks until the group's coordinator has read its log.
-async fn coordinator(kafka: &mut Kafka, version: i16, group: &str) -> i32 {
+pub async fn coordinator(kafka: &mut Kafka, version: i16, group: &str) -> i32 {
     loop {
         let request =
             find_coordinator::Request { key: group.to_owned(), coordinator_keys: vec![group.to_owned()], key_type: 0 };
@@ -44,7 +49,7 @@ async fn coordinator(kafka: &mut Kafka, version: i16, group: &str) -> i32 {
 }
 
 /// A group with one member; its member id and generation.
-async fn joined(kafka: &mut Kafka, version: i16, group: &str) -> (String, i32) {
+pub async fn joined(kafka: &mut Kafka, version: i16, group: &str) -> (String, i32) {
     let mut member_id = String::new();
     loop {
         let request = join_group::Request {
@@ -67,7 +72,8 @@ async fn joined(kafka: &mut Kafka, version: i16, group: &str) -> (String, i32) {
                 assert!(version >= 4, "older clients do not know that word");
                 member_id = answer.member_id;
             }
-            code::COORDINATOR_LOAD_IN_PROGRESS => tokio::task::yield_now().await,
+            // The owner is named before it has taken the partition up.
+            code::COORDINATOR_LOAD_IN_PROGRESS | code::NOT_COORDINATOR => tokio::task::yield_now().await,
             other => panic!("error {other}"),
         }
     }
@@ -155,7 +161,15 @@ async fn a_group_lives_in_every_version() {
         assert_eq!(left.error_code, code::NONE);
         assert!(left.members.iter().all(|member| member.error_code == code::NONE));
     }
-    let listed = ask!(kafka, 5, ListGroups, list_groups::Request::default());
+    let listed = loop {
+        let listed = ask!(kafka, 5, ListGroups, list_groups::Request::default());
+        match listed.error_code {
+            // Coordinators without groups may still read their logs: a list with holes is not given.
+            code::COORDINATOR_LOAD_IN_PROGRESS => tokio::task::yield_now().await,
+            _ => break listed,
+        }
+    };
+    assert_eq!(listed.error_code, code::NONE);
     assert_eq!(listed.groups.len(), 10);
     assert!(listed.groups.iter().all(|group| group.group_state == "Empty"), "{listed:?}");
     let request = delete_groups::Request { groups_names: vec!["group-1".to_owned(), "nobody".to_owned()] };
@@ -180,7 +194,7 @@ async fn an_unknown_group_has_no_offsets_and_no_error() {
         let answer = ask!(kafka, 5, OffsetFetch, request);
         match answer.error_code {
             // Not loaded: that is said, and never taken for "nothing was committed".
-            code::COORDINATOR_LOAD_IN_PROGRESS => tokio::task::yield_now().await,
+            code::COORDINATOR_LOAD_IN_PROGRESS | code::NOT_COORDINATOR => tokio::task::yield_now().await,
             _ => break answer,
         }
     };

@@ -1,6 +1,7 @@
 //! Whole gateways in this process: real QUIC, real links, the real client; metadata and bookies in memory.
 
 mod bookie;
+mod groups;
 mod hostile;
 mod kafka;
 mod kafka_client;

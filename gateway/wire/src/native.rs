@@ -5,12 +5,14 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod groups;
 pub mod metadata;
 pub mod produce;
 pub mod read;
 
 pub use admin::*;
 pub use cluster::*;
+pub use groups::*;
 pub use metadata::*;
 pub use produce::*;
 pub use read::*;

@@ -4,6 +4,7 @@ pub mod bucket;
 pub mod config;
 mod connect;
 pub mod consume;
+pub mod group;
 mod lines;
 pub mod nodes;
 pub mod object;

@@ -19,20 +19,24 @@ pub enum From {
 
 /// `earliest`, `latest`, `offset:N`, `time:2026-01-31T12:00:00Z` or `time:-2h`.
 pub fn from(text: &str, now: SystemTime) -> Result<From> {
-    let wrong = || anyhow!("--from {text}: write earliest, latest, offset:N, time:2026-01-31T12:00:00Z or time:-2h");
+    let wrong = || {
+        anyhow!(
+            "{text:?} is no place to start: write earliest, latest, offset:N, time:2026-01-31T12:00:00Z or time:-2h"
+        )
+    };
     match text.split_once(':') {
         None if text == "earliest" => Ok(From::Earliest),
         None if text == "latest" => Ok(From::Latest),
         Some(("offset", number)) => {
             let offset: i64 = number.parse().map_err(|_| wrong())?;
             if offset < 0 {
-                bail!("--from {text}: offsets begin at 0");
+                bail!("{text}: offsets begin at 0");
             }
             Ok(From::Offset(offset))
         }
         Some(("time", moment)) => match moment.strip_prefix('-') {
             Some(ago) => {
-                let ago: Interval = ago.parse().with_context(|| format!("--from {text}"))?;
+                let ago: Interval = ago.parse().with_context(|| text.to_owned())?;
                 let then = now.checked_sub(Duration::from(ago)).unwrap_or(UNIX_EPOCH);
                 Ok(From::Time(since_epoch(then)))
             }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::support::{Standalone, text};
+use crate::support::{Standalone, refused, text};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
@@ -102,4 +102,46 @@ async fn three_bookies_in_one_process_are_a_real_quorum() {
     broker.stop().await;
     broker.restart().await;
     assert_eq!(broker.ok(&["consume", "t", "--from", "earliest", "--to-end"]), b"a\nb\nc\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_of_a_group_are_reset_and_shown() {
+    let broker = Standalone::start(&[]).await;
+    let json = |args: &[&str]| -> Vec<serde_json::Value> {
+        let said = broker.ok(args);
+        said.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(from_json).collect()
+    };
+    broker.ok(&["topic", "create", "t", "--partitions", "2"]);
+    let file = broker.folder.path().join("input");
+    std::fs::write(&file, b"a\nb\nc\n").expect("written");
+    broker.ok(&["produce", "t", "--partition", "0", "--file", &file.to_string_lossy()]);
+    assert_eq!(json(&["group", "list", "--json"]), Vec::<serde_json::Value>::new());
+    refused(broker.run(&["group", "describe", "g"]), 1, &["\"g\"", "esker group list"]);
+    refused(broker.run(&["group", "reset-offsets", "g", "--to", "earliest"]), 1, &["esker group list"]);
+    refused(broker.run(&["group", "reset-offsets", "g", "--to", "now"]), 2, &["earliest"]);
+    refused(broker.run(&["group", "reset-offsets", "g", "--to", "latest", "--topic", "u"]), 1, &["\"u\""]);
+
+    let reset = |more: &[&str]| json(&[&["group", "reset-offsets", "g", "--json", "--to"], more].concat());
+    let moved =
+        |from: Option<i64>, to: i64| serde_json::json!({ "topic": "t", "partition": 0, "from": from, "to": to });
+    assert_eq!(reset(&["offset:1", "--topic", "t/0", "--dry-run"]), [moved(None, 1)]);
+    assert!(json(&["group", "list", "--json"]).is_empty(), "a dry run leaves nothing");
+    assert_eq!(reset(&["offset:1", "--topic", "t/0"]), [moved(None, 1)]);
+    assert_eq!(reset(&["latest"]), [moved(Some(1), 3)]);
+    assert_eq!(reset(&["offset:99"]), [moved(Some(3), 3)], "held within the log");
+    assert_eq!(reset(&["time:2001-01-01T00:00:00Z"]), [moved(Some(3), 0)]);
+    assert_eq!(reset(&["offset:2"]), [moved(Some(0), 2)]);
+
+    let [group] = &json(&["group", "list", "--json"])[..] else { panic!("one group") };
+    assert_eq!((&group["group"], &group["state"]), (&"g".into(), &"Empty".into()));
+    let [group] = &json(&["group", "describe", "g", "--json"])[..] else { panic!("one document") };
+    assert_eq!((&group["lag"], &group["members"]), (&1.into(), &serde_json::json!([])));
+    let place = &group["partitions"][0];
+    assert_eq!((&place["offset"], &place["high_watermark"], &place["lag"]), (&2.into(), &3.into(), &1.into()));
+    let table = String::from_utf8(broker.ok(&["group", "describe", "g"])).expect("text");
+    assert!(table.contains("LAG") && table.contains("Empty"), "{table}");
+}
+
+fn from_json(line: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(line).expect("one document per line")
 }

@@ -337,6 +337,24 @@ impl Request {
     }
 }
 
+impl Response {
+    /// Why all of the request was refused, if it was. Of answers per item, the first item tells.
+    pub fn refusal(&self) -> Option<ErrorCode> {
+        match self {
+            Response::Join(outcome) => outcome.as_ref().err().map(|refused| refused.code),
+            Response::Sync(outcome) => outcome.as_ref().err().copied(),
+            Response::Heartbeat(outcome) | Response::Delete(outcome) => outcome.as_ref().err().copied(),
+            Response::Leave(outcome) | Response::DeleteOffsets(outcome) => outcome.as_ref().err().copied(),
+            Response::Commit(outcomes) => outcomes.first().and_then(|outcome| outcome.as_ref().err().copied()),
+            Response::Fetch(outcome) => outcome.as_ref().err().copied(),
+            Response::Describe(described) => described.error,
+            Response::List(_) => None,
+            Response::ConsumerHeartbeat(outcome) => outcome.as_ref().err().map(|refused| refused.code),
+            Response::ConsumerDescribe(outcome) => outcome.as_ref().err().copied(),
+        }
+    }
+}
+
 impl Described {
     /// A group that is not there, or can't be told about.
     pub fn failed(group: &str, error: Option<ErrorCode>) -> Self {

@@ -125,6 +125,42 @@ pub mod describe_log_dirs {
     }
 }
 
+/// Replicas moved to another directory of their broker.
+pub mod alter_replica_log_dirs {
+    use crate::message::structs;
+
+    structs! {
+        pub struct Request {
+            dirs: Vec<RequestDir> = (0..),
+        }
+
+        pub struct RequestDir {
+            path: String = (0..),
+            topics: Vec<RequestTopic> = (0..),
+        }
+
+        pub struct RequestTopic {
+            name: String = (0..),
+            partitions: Vec<i32> = (0..),
+        }
+
+        pub struct Response {
+            throttle_time_ms: i32 = (0..),
+            results: Vec<Topic> = (0..),
+        }
+
+        pub struct Topic {
+            topic_name: String = (0..),
+            partitions: Vec<Partition> = (0..),
+        }
+
+        pub struct Partition {
+            partition_index: i32 = (0..),
+            error_code: i16 = (0..),
+        }
+    }
+}
+
 /// Leaders by preference.
 pub mod elect_leaders {
     use crate::message::structs;

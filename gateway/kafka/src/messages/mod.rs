@@ -12,8 +12,8 @@ mod topics;
 
 pub use basics::{api_versions, init_producer_id, list_offsets, metadata, offset_for_leader_epoch};
 pub use cluster::{
-    alter_partition_reassignments, describe_cluster, describe_log_dirs, describe_topic_partitions, elect_leaders,
-    list_partition_reassignments,
+    alter_partition_reassignments, alter_replica_log_dirs, describe_cluster, describe_log_dirs,
+    describe_topic_partitions, elect_leaders, list_partition_reassignments,
 };
 pub use configs::{alter_configs, describe_configs, incremental_alter_configs, list_config_resources};
 pub use consumer_groups::{consumer_group_describe, consumer_group_heartbeat};

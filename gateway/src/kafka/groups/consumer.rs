@@ -18,6 +18,10 @@ pub async fn heartbeat(session: &Session, call: &Call, request: api::Request) ->
     if !may_read(session, &request.group_id) {
         return refused(code::GROUP_AUTHORIZATION_FAILED, "not allowed on this group");
     }
+    // Clients of later versions choose their ids, so that a heartbeat whose answer was lost can be sent again.
+    if call.version >= 1 && request.member_id.is_empty() {
+        return refused(code::INVALID_REQUEST, "the member id may not be empty");
+    }
     let Some(fresh) = fresh() else { return refused(code::COORDINATOR_NOT_AVAILABLE, "no random numbers") };
     let owned = request.topic_partitions.map(|owned| {
         let mut by_topic = core::Partitions::new();

@@ -163,3 +163,44 @@ proptest! {
         let _ = compression.decompress(data.into(), DecodeLimits { bytes_max: 1 << 16 });
     }
 }
+
+/// Whole batches of every codec with bytes changed, cut and added, the CRC made right again or not: what is taken is read to its
+/// end or to an error, within its bounds. Runs for `ESKER_FUZZ_SECONDS`, or some rounds.
+#[test]
+fn changed_batches_are_values() {
+    let seconds: Option<u64> = std::env::var("ESKER_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
+    let until = seconds.map(|s| std::time::Instant::now() + std::time::Duration::from_secs(s));
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        ((state >> 33) as usize) % n.max(1)
+    };
+    let originals = [golden::ONE, golden::NONE, golden::GZIP, golden::SNAPPY, golden::LZ4, golden::ZSTD].map(hex);
+    let (mut round, mut taken) = (0u64, 0u64);
+    while until.map_or(round < 60_000, |until| std::time::Instant::now() < until) {
+        round += 1;
+        let mut bytes = originals[below(originals.len())].to_vec();
+        for _ in 0..=below(4) {
+            let at = below(bytes.len());
+            match below(4) {
+                0 => bytes.truncate(at.max(1)),
+                1 => bytes.insert(at, below(256) as u8),
+                _ => bytes[at] = [0, 0x7f, 0x80, 0xff, below(256) as u8][below(5)],
+            }
+        }
+        if bytes.len() > BATCH_HEADER_LEN && below(4) > 0 {
+            let length = (bytes.len() - LENGTH_BASE) as i32;
+            bytes[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+            bytes[AT_MAGIC] = 2;
+            let crc = checksum::crc32c(&bytes[AT_ATTRIBUTES..]);
+            bytes[AT_CRC..AT_CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        }
+        let Ok(batch) = Batch::check(bytes.into(), BatchLimits::default()) else { continue };
+        taken += 1;
+        if let Ok(records) = batch.records(DecodeLimits { bytes_max: 1 << 16 }) {
+            let count = records.take_while(Result::is_ok).count();
+            assert!(count <= batch.count() as usize, "{count} records");
+        }
+    }
+    assert!(taken > round / 100, "the changes leave {taken} of {round} batches that are taken");
+}
