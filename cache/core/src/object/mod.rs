@@ -14,7 +14,7 @@ mod footer;
 mod trailer;
 mod verifier;
 
-pub use block::{Block, Codec, Entries, decode_block, unpack_block, verify_block};
+pub use block::{Block, Codec, Entries, decode_block, unpack_block, verify_block, verify_cached};
 pub use encoder::{EncodeError, Encoder, EncoderOptions, Finished};
 pub use footer::{BlockInfo, Footer, SegmentFacts};
 pub use trailer::{Directory, Part, TRAILER_LEN, Trailer, head, parse_head};

@@ -4,8 +4,8 @@
 //! THEN read the partition's record linearizably, and judge ([`verdict`]). A name that is reached later than that would
 //! have to be committed by a writer that holds the epoch and waited longer than the age between its PUT and its commit.
 
-use esker_metadata_core::State;
-use esker_types::{ObjectKey, PageKey, PartitionId, Rules};
+use esker_metadata_core::{PartitionRecord, RootPlace, State};
+use esker_types::{ObjectKey, PageKey, PartitionId, Rules, WallMs};
 
 use crate::manifest::{Buried, Need, Page, Pages, RootPage, reaches, root_ref, tree_pages};
 use crate::object::Directory;
@@ -92,6 +92,13 @@ pub fn verdict<R: Rules>(
     Ok(if reached { Verdict::Keep } else { Verdict::Delete })
 }
 
+/// The versions that somebody may still read: the current one, and those that are held. What a void pin held may be gone
+/// already, and proves nothing.
+fn roots(partition: &PartitionRecord, wall: WallMs) -> impl Iterator<Item = &RootPlace> {
+    let held = partition.pins.iter().filter(move |pin| pin.expires > wall);
+    partition.root.iter().chain(held.map(|pin| &pin.root))
+}
+
 fn object_reached<R: Rules>(
     key: &ObjectKey,
     segment: esker_types::SegmentId,
@@ -109,8 +116,7 @@ fn object_reached<R: Rules>(
     if !R::SWEEP_BY_REACHABILITY {
         return Ok(row.is_some());
     }
-    let pinned = partition.pins.iter().map(|pin| &pin.root);
-    for place in partition.root.iter().chain(pinned) {
+    for place in roots(partition, state.wall()) {
         let of = root_ref(place);
         let page = pages.page(&of).ok_or(Need(of))?;
         // A root that is no root can't prove that nothing is reached.
@@ -144,8 +150,7 @@ fn page_reached(key: &PageKey, state: &State, pages: &impl Pages) -> Result<bool
     let Some(partition) = state.partition(key.partition) else {
         return Ok(state.deleted(key.partition).is_none());
     };
-    let pinned = partition.pins.iter().map(|pin| &pin.root);
-    for place in partition.root.iter().chain(pinned) {
+    for place in roots(partition, state.wall()) {
         let of = root_ref(place);
         let page = pages.page(&of).ok_or(Need(of))?;
         let Page::Root(root) = &*page else { return Ok(true) };

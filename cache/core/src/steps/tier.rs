@@ -94,6 +94,8 @@ pub struct Tier<R> {
     seen: Vec<(u64, WallMs)>,
     /// Segments below this were read a second time.
     checked_below: u64,
+    /// The segment whose second read was asked for last, and when.
+    checking: Option<(u64, WallMs)>,
     /// Log start of the last edit.
     retired_to: Offset,
     /// Log start of an edit whose pages are being written.
@@ -126,6 +128,7 @@ impl<R: Rules> Tier<R> {
             begun: WallMs(0),
             seen: Vec::new(),
             checked_below: 0,
+            checking: None,
             retired_to: 0,
             retiring_to: 0,
             emptied: Vec::new(),
@@ -201,6 +204,11 @@ impl<R: Rules> Tier<R> {
         }
         if let Some(root) = &self.root {
             if info.record.root_ver() < root.root.ver {
+                if !R::DELETE_AFTER_METADATA && self.emptied_at != Some(wall) {
+                    // The mutant empties the graves of a version that is none yet.
+                    self.emptied_at = Some(wall);
+                    return Some(Step::Empty { root: root.root.clone(), upto_ver: root.root.ver });
+                }
                 return Some(Step::Propose(root.clone().into()));
             }
             self.root = None;
@@ -282,7 +290,7 @@ impl<R: Rules> Tier<R> {
     }
 
     /// The newest closed segment stays: recovery falls back to it while the open one is empty.
-    fn drop_copies(&self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
+    fn drop_copies(&mut self, wall: WallMs, info: &PartitionInfo, policy: &Policy) -> Option<Step> {
         let (record, keep_ms) = (&info.record, policy.local_retention_ms?);
         let last = record.last.as_ref()?.n;
         let mut upto_n = record.copies_from;
@@ -298,6 +306,12 @@ impl<R: Rules> Tier<R> {
                 break;
             }
             if row.segment.n >= self.checked_below && R::DROP_AFTER_SECOND_READ {
+                // A damaged object keeps its copies on bookies. It must not keep later segments from the bucket.
+                let asked = self.checking.filter(|(n, _)| *n == row.segment.n);
+                if asked.is_some_and(|(_, at)| wall.0.saturating_sub(at.0) < policy.retain_every_ms) {
+                    break;
+                }
+                self.checking = Some((row.segment.n, wall));
                 return Some(Step::VerifyAgain { facts: SegmentFacts::from(&**row), place: place.clone() });
             }
             upto_n = row.segment.n + 1;
