@@ -6,7 +6,7 @@ use esker_gateway_core::partition::{
     Completed, Effect, EntriesRead, Event, MemberChoice, Phase, ProposeOutcome, RecordRead, Refusal, Tag, Ticket,
 };
 use esker_metadata_core::{Answer, BookieState, Command, PartitionQuery, Query, Release};
-use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, SegmentId, Time};
+use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, Time};
 
 use super::mailbox::Control;
 use super::run::{Services, Shard};
