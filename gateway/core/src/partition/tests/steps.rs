@@ -476,5 +476,5 @@ fn a_tail_that_no_bookie_has_is_read_from_the_bucket() {
     assert_eq!(desk.news(), ["read 0 4..5", "Recovering { epoch: Epoch(1) }"]);
     let (tag, result) = (desk.tag(), EntriesRead::Failed);
     assert_eq!(desk.event(Event::Entries { tag, result }), [""; 0], "it waits");
-    assert_eq!(desk.tick(60_000)[0], "read 0 4..5", "and asks again");
+    assert!(desk.tick(60_000).contains(&"read 0 4..5".to_owned()), "and asks again, beside the alarm");
 }
