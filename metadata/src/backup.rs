@@ -118,7 +118,11 @@ impl Backups {
                 self.failures.send_replace(plan.failures);
                 match plan.failures {
                     1 => tracing::info!(%error, "the metadata was not written to the bucket; it is tried again"),
-                    n => tracing::warn!(%error, failures = n, "the metadata is not in the bucket: see what it refuses"),
+                    // Told once, and again at long intervals: what is refused today is refused every few minutes.
+                    n if n == 2 || (n >= 64 && n.is_power_of_two()) => {
+                        tracing::warn!(%error, failures = n, "the metadata is not in the bucket: see what it refuses");
+                    }
+                    _ => tracing::debug!(%error, "the metadata is still not in the bucket"),
                 }
                 let wait = RETRY_MIN.saturating_mul(1 << (plan.failures - 1).min(16)).min(interval);
                 plan.not_before = Instant::now() + wait;
