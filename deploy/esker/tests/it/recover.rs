@@ -162,7 +162,10 @@ async fn a_cluster_comes_back_into_blank_nodes() {
     let roles = cluster.describe().roles;
     for role in &roles {
         cluster.signal(&role.id, Signal::Kill).await.expect("killed");
-        std::fs::remove_dir_all(&role.data).expect("deleted");
+        // A gateway has none.
+        if role.data.exists() {
+            std::fs::remove_dir_all(&role.data).expect("deleted");
+        }
     }
     let metadata = roles[0].addresses["internal"].clone();
     let pem = |name: &str| data.join("tls").join(name).display().to_string();
