@@ -9,4 +9,5 @@ pub mod load;
 pub mod read;
 pub mod record;
 pub mod replay;
+pub mod wait;
 pub mod workload;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use esker_bench::cluster::{Cluster, Signal, Spec};
+use esker_bench::wait::{until, until_some};
 use serde_json::Value;
 
 use crate::support::{ESKER, Standalone, client, ok, refused, text};
@@ -47,19 +48,16 @@ fn recover(args: &[&str]) -> Value {
 
 /// Waits until a copy of the metadata that knows the topic is in the bucket.
 fn backed_up(url: &str, topic: &str) {
-    loop {
+    until("a copy of the metadata is in the bucket", || {
         let output = std::process::Command::new(ESKER)
             .args(["recover", "--from", url, "--dry-run", "--json", "--data", "/nonexistent"])
             .output()
             .expect("starts");
-        if output.status.success()
+        output.status.success()
             && documents(output.stdout)[0]["partitions"]
                 .as_array()
                 .is_some_and(|p| p.iter().any(|p| p["topic"] == topic))
-        {
-            return;
-        }
-    }
+    });
 }
 
 /// Names and sizes of all that is in a folder.
@@ -116,7 +114,7 @@ async fn a_standalone_broker_comes_back_from_its_bucket_twice() {
     let mut kept = BTreeMap::new();
     for life in 1..=2u64 {
         let ask = |args: &[&str]| broker.ok(args);
-        while settled(&ask, "t").is_none() {}
+        until_some("old segments are in the bucket alone", || settled(&ask, "t"));
         backed_up(&url, "t");
         let before = records(&ask, "t");
         broker.kill().await;
@@ -156,7 +154,7 @@ async fn a_cluster_comes_back_into_blank_nodes() {
     let ask = |args: &[&str]| ok(client(&servers, &ca, args).output().expect("starts"), args);
     create(&ask, "t");
     fill(&ask, folder.path(), "t", 3);
-    while settled(&ask, "t").is_none() {}
+    until_some("old segments are in the bucket alone", || settled(&ask, "t"));
     backed_up(&url, "t");
     let before = records(&ask, "t");
     let roles = cluster.describe().roles;

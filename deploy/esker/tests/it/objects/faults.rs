@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use esker_bench::wait::until;
 use esker_s3stub::{Fault, Rule, Stub};
 
 use super::bucket::{becomes_tight, make_older};
-use super::{RUN, consume, create, noise, produce, produce_segments, segments, settle, until};
+use super::{RUN, consume, create, noise, produce, produce_segments, segments, settle};
 use crate::support::Standalone;
 
 /// Deadlines that a test can wait for.

@@ -1,9 +1,10 @@
 //! The broker dies at every step on the way into the bucket and out of it. Its successor finishes.
 
+use esker_bench::wait::PATIENCE;
 use esker_s3stub::{Fault, Rule, Stub};
 
 use super::bucket::{becomes_tight, make_older};
-use super::{PATIENCE, RUN, consume, create, noise, produce_segments, settle};
+use super::{RUN, consume, create, noise, produce_segments, settle};
 use crate::support::Standalone;
 
 /// A request at which the broker dies: the store never answers it, whether it has carried it out or not.

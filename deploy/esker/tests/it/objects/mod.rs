@@ -4,14 +4,10 @@ mod bucket;
 mod faults;
 mod kill;
 
-use std::time::Duration;
-
+use esker_bench::wait::until;
 use serde_json::Value;
 
 use crate::support::{Standalone, text};
-
-/// Longest wait for something that the broker does by itself. Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn segments(broker: &Standalone, topic: &str) -> Vec<Value> {
     let listed = broker.ok(&["segment", "list", topic, "--json"]);
@@ -24,14 +20,6 @@ fn settled(broker: &Standalone, topic: &str) -> bool {
     let closed: Vec<&Value> = all.iter().filter(|s| s["state"] == "closed").collect();
     let Some((last, old)) = closed.split_last() else { return false };
     !old.is_empty() && old.iter().all(|s| s["tier"] == "object") && last["tier"] == "bookies, object"
-}
-
-/// Asks until it is so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
-    }
 }
 
 fn settle(broker: &Standalone, topic: &str) {
