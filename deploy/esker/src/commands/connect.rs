@@ -12,7 +12,12 @@ const DEFAULT_CA: &str = "esker-data/tls/ca.pem";
 
 pub async fn connect(options: &Connect) -> Result<Client> {
     let config = ClientConfig::new(options.server.clone(), trust(options)?);
-    Client::connect(config).await.map_err(|error| match error {
+    let connected = match Client::connect(config.clone()).await {
+        // A machine that stood still for a moment is no reason to fail a script: everybody is asked once more.
+        Err(esker_client::Error::Unreachable(_)) => Client::connect(config).await,
+        other => other,
+    };
+    connected.map_err(|error| match error {
         esker_client::Error::Unreachable(_) => anyhow!("{error}; is it running there? name another with --server"),
         other => anyhow!(other),
     })
