@@ -135,7 +135,12 @@ impl Work {
             }
         };
         for (key, bytes, _) in edited.pages {
-            self.bucket.store.put(&key.to_string(), bytes, Class::Offload).await?;
+            let (store, key) = (&self.bucket.store, key.to_string());
+            store.put(&key, bytes.clone(), Class::Offload).await?;
+            // Once bookies let go, a page is the only way to what lies below it: it is read before anything points to it.
+            if store.read(&key, 0..bytes.len() as u64, Class::Offload).await? != bytes {
+                return Err(Failure::Other(format!("page {key} is not what was written; it is written anew")));
+            }
         }
         Ok(Event::PagesWritten(SetRoot {
             partition: info.record.id,

@@ -174,7 +174,10 @@ impl<R: Rules> World<R> {
         match of {
             Of::Root(root) => self.reader_missed(partition, root, &format!("object {}", place.key)),
             Of::Object(segment, _) => {
-                let row = self.metadata.state.segment(*segment);
+                let state = &self.metadata.state;
+                let log_start = state.partition(partition).map_or(Offset::MAX, |record| record.log_start);
+                // The tail's row stays when its records were deleted, and its object with them.
+                let row = state.segment(*segment).filter(|row| row.end_offset > log_start);
                 if row.and_then(|row| row.object.as_ref()).is_some_and(|held| held.key == place.key) {
                     let text = format!("{segment}: its object {} is deleted while metadata names it", place.key);
                     self.oracle.fail("R16", text);
