@@ -36,7 +36,7 @@ fn settled(ask: Ask<'_>, topic: &str) -> Option<i64> {
     let all = documents(ask(&["segment", "list", topic, "--partition", "0", "--json"]));
     let closed: Vec<&Value> = all.iter().filter(|s| s["state"] == "closed").collect();
     let safe = |s: &&Value| s["tier"].as_str().is_some_and(|tier| tier.contains("object"));
-    (closed.len() >= 2 && closed.iter().all(|s| safe(s))).then(|| closed.last()?["end_offset"].as_i64()).flatten()
+    (closed.len() >= 2 && closed.iter().all(safe)).then(|| closed.last()?["end_offset"].as_i64()).flatten()
 }
 
 fn recover(args: &[&str]) -> Value {
