@@ -265,7 +265,13 @@ async fn a_topic_made_again_is_another_topic() {
     }
     let error = producer.send(TOPIC, None, Record::value("lost")).await.unwrap().await.unwrap_err();
     assert!(matches!(&error, SendError::EarlierFailed { reason, .. } if reason.contains("was deleted")), "{error}");
-    let new = producer.send(TOPIC, None, Record::value("new")).await.unwrap().await.unwrap();
+    // Until the producer has looked for the topic again, it knows only that its topic is gone.
+    let new = loop {
+        match producer.send(TOPIC, None, Record::value("new")).await.unwrap().await {
+            Err(SendError::UnknownPartition(_)) => {}
+            sent => break sent.unwrap(),
+        }
+    };
     assert_eq!((new.offset, fake.values()), (0, vec!["new".to_owned()]));
     fake.assert_sound();
 }
