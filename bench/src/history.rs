@@ -224,29 +224,7 @@ impl History {
         }
         let size = upload.finish().await?;
         let entry = |(part, made): (&esker_cache_core::object::Part, &MadeSegment)| {
-            let facts = &made.facts;
-            let place = ObjectPlace {
-                key,
-                position: part.position,
-                len: part.len,
-                footer_position: part.footer_position,
-                footer_len: part.footer_len,
-                footer_crc: part.footer_crc,
-                size,
-            };
-            LeafEntry {
-                n: facts.segment.n,
-                seg_epoch: facts.seg_epoch,
-                base_offset: facts.base_offset,
-                end_offset: facts.end_offset,
-                last: facts.last,
-                digest: facts.digest,
-                bytes: facts.bytes,
-                first_ts: facts.first_ts,
-                max_ts: facts.max_ts,
-                closed: facts.closed,
-                place,
-            }
+            LeafEntry::new(&made.facts, part.place(key, size))
         };
         Ok(finished.parts.iter().zip(made).map(entry).collect())
     }
