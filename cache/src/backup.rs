@@ -1,5 +1,7 @@
 //! Backups of the metadata: written, read back, listed, and deleted when newer ones are there.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use esker_cache_core::backup::{BACKUP_MAX, BACKUPS, BackupName, surplus};
 use esker_metadata_core::{State, decode_snapshot};
@@ -7,9 +9,6 @@ use esker_metadata_core::{State, decode_snapshot};
 use crate::store::{Class, Error, Kind, Store};
 
 const CLASS: Class = Class::Background;
-/// Names per listing. A cluster keeps a dozen.
-const NAMES: usize = 10_000;
-
 impl Store {
     /// Writes a backup and reads it back: at return it is there, whole.
     ///
@@ -35,16 +34,8 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn backups(&self) -> Result<Vec<BackupName>, Error> {
-        let mut names: Vec<BackupName> = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.list(BACKUPS, after.as_deref(), NAMES, CLASS).await?;
-            names.extend(page.iter().filter_map(|listed| listed.key.parse::<BackupName>().ok()));
-            match page.last() {
-                Some(last) if page.len() == NAMES => after = Some(last.key.clone()),
-                _ => break,
-            }
-        }
+        let listed = self.list_all(BACKUPS, CLASS).await?;
+        let mut names: Vec<BackupName> = listed.iter().filter_map(|listed| listed.key.parse().ok()).collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         Ok(names)
     }
@@ -73,12 +64,15 @@ impl Store {
         Ok(state)
     }
 
-    /// Deletes all but the newest `kept` backups and says how many went. Call it only after a newer one was written.
+    /// Deletes old backups of life `incarnation`, so that `kept` stay, and says how many went; which, see [`surplus`].
+    /// Call it only after a newer one was written.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn prune_backups(&self, incarnation: u8, kept: usize) -> Result<usize, Error> {
-        let old = surplus(&self.backups().await?, incarnation, kept.max(1));
+        let (now, listed) = (SystemTime::now(), self.list_all(BACKUPS, CLASS).await?);
+        let named = listed.iter().filter_map(|listed| Some((listed.key.parse().ok()?, listed.age(now))));
+        let old = surplus(&named.collect::<Vec<_>>(), incarnation, kept.max(1));
         for name in &old {
             self.delete(&name.to_string(), CLASS).await?;
         }

@@ -8,7 +8,8 @@ use esker_cache_core::object::{Encoder, EncoderOptions, Identity, SegmentFacts};
 use esker_metadata_core::RootPlace;
 use esker_types::entry::{CHAIN_START, NO_SNAPSHOT};
 use esker_types::{
-    ClusterId, Entry, EntryHeader, EntryKind, Epoch, ObjectKey, PartitionId, Quorum, SegmentId, WallMs, checksum,
+    ClusterId, Entry, EntryHeader, EntryKind, Epoch, ID_INCARNATION_SHIFT, ObjectKey, PartitionId, Quorum, SegmentId,
+    WallMs, checksum,
 };
 
 use crate::store::{Class, Error, Kind, Store};
@@ -94,7 +95,8 @@ pub fn segment(
 pub async fn offload(store: &Store, cluster: ClusterId, segments: &[MadeSegment]) -> Result<Vec<LeafEntry>, Error> {
     let Some(first) = segments.first() else { return Ok(Vec::new()) };
     let key = ObjectKey {
-        incarnation: 1,
+        // That of the life that gave out the ordinal; the first ones count for life 1.
+        incarnation: (first.facts.segment.n >> ID_INCARNATION_SHIFT).max(1) as u8,
         partition: first.facts.segment.partition,
         n: first.facts.segment.n,
         epoch: Epoch(1),

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::FormatError;
 
@@ -48,12 +49,29 @@ impl FromStr for BackupName {
     }
 }
 
-/// Those that may go: all but the newest `kept`, and none of a life above `incarnation`.
-pub fn surplus(names: &[BackupName], incarnation: u8, kept: usize) -> Vec<BackupName> {
-    let mut ours: Vec<BackupName> = names.iter().copied().filter(|name| name.incarnation <= incarnation).collect();
+/// Those of life `incarnation` that may go, given all and the time since each was written, so that at most `kept` of it
+/// stay: the newer half of them the newest there are, and then one each that is up to 1 h, 2 h, 4 h ... old.
+///
+/// Those of other lives stay. A later one's are none of ours, and former ones, of which each left at most `kept`, are
+/// what is left if the newest recovery was a mistake.
+pub fn surplus(backups: &[(BackupName, Duration)], incarnation: u8, kept: usize) -> Vec<BackupName> {
+    let mut ours: Vec<_> = backups.iter().copied().filter(|(name, _)| name.incarnation == incarnation).collect();
     ours.sort_unstable();
-    ours.truncate(ours.len().saturating_sub(kept));
-    ours
+    let newest = kept.div_ceil(2);
+    ours.truncate(ours.len().saturating_sub(newest));
+    // The oldest of each span stays, so that there is one to grow into the next span.
+    let mut spans = vec![false; kept - newest];
+    ours.retain(|(_, age)| match spans.get_mut(span(*age)) {
+        Some(taken) => std::mem::replace(taken, true),
+        None => true,
+    });
+    ours.into_iter().map(|(name, _)| name).collect()
+}
+
+/// 0 below an hour, 1 below two, 2 below four, and so on.
+fn span(age: Duration) -> usize {
+    let hours = age.as_secs() / 3_600;
+    (u64::BITS - hours.leading_zeros()) as usize
 }
 
 #[cfg(test)]
@@ -78,10 +96,34 @@ mod tests {
         );
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
-    fn the_newest_stay_and_those_of_a_later_life_are_not_ours() {
-        let names = [name(1, 5), name(0, 900), name(1, 3), name(2, 1), name(1, 4)];
-        assert_eq!(surplus(&names, 1, 2), [name(0, 900), name(1, 3)]);
-        assert!(surplus(&names, 1, 9).is_empty());
+    fn the_newest_stay_and_those_of_other_lives_are_not_touched() {
+        let names = [name(1, 5), name(0, 900), name(1, 3), name(2, 1), name(1, 4), name(1, 2)];
+        let young = names.map(|name| (name, MINUTE));
+        assert_eq!(surplus(&young, 1, 1), [name(1, 2), name(1, 3), name(1, 4)]);
+        assert_eq!(surplus(&young, 1, 2), [name(1, 3), name(1, 4)], "the newest, and the oldest of this hour");
+        assert!(surplus(&young, 1, 9).is_empty() && surplus(&young, 0, 1).is_empty());
+    }
+
+    #[test]
+    fn a_day_of_backups_leaves_some_of_every_age() {
+        // One every five minutes, and now and then a dozen within a minute.
+        let (mut there, mut revision): (Vec<(BackupName, Duration)>, u64) = (Vec::new(), 0);
+        for minute in 0..1_440 {
+            there.iter_mut().for_each(|(_, age)| *age += MINUTE);
+            let count = if minute % 100 == 99 { 12 } else { usize::from(minute % 5 == 0) };
+            for _ in 0..count {
+                revision += 1;
+                there.push((name(1, revision), Duration::ZERO));
+                let gone = surplus(&there, 1, 12);
+                there.retain(|(name, _)| !gone.contains(name));
+                assert!(there.len() <= 12 && there.last().is_some_and(|(newest, _)| newest.revision == revision));
+            }
+        }
+        let older = |hours: u32| there.iter().filter(|(_, age)| *age >= MINUTE * 60 * hours).count();
+        assert!(older(1) >= 3 && older(4) >= 1 && older(32) == 0, "{there:?}");
+        assert!(there.iter().filter(|(_, age)| *age < MINUTE * 60).count() >= 6, "{there:?}");
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_metadata_core::{Bump, ClosedSegment, LastClosed, LostRange, ObjectPlace, PartitionRecord, RootPlace};
-use esker_types::{ObjectKey, Offset};
+use esker_types::{ObjectKey, Offset, first_id};
 
 use crate::object::SegmentFacts;
 
@@ -34,6 +34,8 @@ pub struct Found {
     pub absent: Vec<LostRange>,
     /// Segments in objects, in any order; an ordinal may come several times.
     pub held: Vec<Held>,
+    /// The topic deletes its oldest records by itself: they are too old at some time, or too many.
+    pub limited: bool,
 }
 
 /// A partition as it goes on.
@@ -55,6 +57,9 @@ pub struct Report {
     pub known_to: Offset,
     /// Where a segment was being written when the backup was taken: its records were on bookies only.
     pub open_from: Option<Offset>,
+    /// Records that the backup knew to be readable, before `log_start`: their objects are gone, and the topic deletes
+    /// old records by itself.
+    pub retired: Option<LostRange>,
     /// Records below `in_bucket_to`, or known to have been written, that no object holds.
     pub missing: Vec<LostRange>,
     /// Segments in objects that the backup did not know to be there.
@@ -65,14 +70,27 @@ pub struct Report {
     pub goes_on_at: Offset,
 }
 
+impl Report {
+    /// Whether the backup or the bucket knows of a record, or of a segment that waited for records.
+    pub fn was_written(&self) -> bool {
+        self.open_from.is_some() || self.known_to > 0 || self.in_bucket_to > 0
+    }
+}
+
 /// Puts a partition together. `chain` are the backup's rows, oldest first.
 pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>], found: Found) -> Rebuilt {
-    let Found { root, root_tail, absent, held } = found;
+    let Found { root, root_tail, absent, held, limited } = found;
     let folded_to = root.as_ref().map_or(0, |root| root.folded_to);
-    let (log_start, absent) = retired(old, root.as_ref(), absent);
+    let (log_start, absent) = match limited {
+        true => retired(old, root.as_ref(), absent),
+        false => (old.log_start, absent),
+    };
+    let known_to = bump.known_end(old);
     let best = best_of(held, chain, folded_to);
     let mut end = root.as_ref().filter(|root| root.segments > 0).map(|root| root.end_offset);
     let (mut rows, mut missing, mut newer) = (Vec::new(), absent, 0);
+    // Offsets that no life gave out, or that only a life gave out that left no backup.
+    let mut skipped: Vec<LostRange> = Vec::new();
     for (n, Held { facts, place }) in best {
         let overlaps = end.is_some_and(|end| facts.base_offset < end);
         if overlaps || facts.end_offset <= log_start {
@@ -80,6 +98,9 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
         }
         let from = end.unwrap_or(log_start).max(log_start);
         missing.push(LostRange { from, to: facts.base_offset });
+        if facts.segment.n >= first_id(bump.from.saturating_add(1)) {
+            skipped.push(LostRange { from: from.max(known_to), to: Bump::life_began(facts.base_offset) });
+        }
         end = Some(facts.end_offset);
         let known = chain.iter().find(|row| row.segment.n == n);
         newer += u64::from(known.is_none_or(|row| row.object.is_none()));
@@ -98,7 +119,6 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
     });
     // A hole that an earlier loss declared is none of ours.
     let holes: Vec<LostRange> = missing.into_iter().filter(|hole| hole.from < hole.to).collect();
-    let known_to = bump.known_end(old);
     let mut in_bucket_to = end.unwrap_or(log_start).max(log_start);
     // The last ones of the manifest may be among those that are gone.
     for hole in holes.iter().rev() {
@@ -108,13 +128,16 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
     }
     let base = PartitionRecord { root: root.clone(), log_start, ..old.clone() };
     let record = bump.partition(&base, in_bucket_to, last, &holes);
+    skipped.retain(|range| range.from < range.to);
+    let declared: Vec<LostRange> = old.lost.iter().cloned().chain(skipped).collect();
     let below = root.as_ref().map_or(0, |root| root.segments);
     let report = Report {
         log_start,
         in_bucket_to,
         known_to,
         open_from: old.open.as_ref().map(|open| open.base_offset),
-        missing: undeclared(holes.into_iter().chain([LostRange { from: in_bucket_to, to: known_to }]), &old.lost),
+        retired: (old.log_start < log_start).then_some(LostRange { from: old.log_start, to: log_start }),
+        missing: undeclared(holes.into_iter().chain([LostRange { from: in_bucket_to, to: known_to }]), &declared),
         newer,
         segments: below + rows.iter().filter(|row| row.segment.n > folded_to).count() as u64,
         goes_on_at: record.next_offset,
@@ -122,7 +145,7 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
     Rebuilt { record, rows, report }
 }
 
-/// Segments that are gone from the front went with retention after the backup was taken.
+/// Segments that are gone from the front of a topic with limits went with retention after the backup was taken.
 fn retired(old: &PartitionRecord, root: Option<&RootPlace>, absent: Vec<LostRange>) -> (Offset, Vec<LostRange>) {
     let mut log_start = old.log_start;
     let mut front = root.filter(|root| root.segments > 0).map_or(log_start, |root| root.base_offset);

@@ -1,7 +1,7 @@
 //! Rebuilds a cluster's metadata from its bucket: the newest backup, and the objects themselves for what is younger.
 //!
-//! Nothing is written here. Whoever uses the result claims the bucket first ([`Plan::incarnation`]), so that what may be
-//! left of the former cluster stops deleting.
+//! Nothing is written here. Whoever wants to use a plan claims the bucket for its incarnation first and plans then: what
+//! may be left of the former cluster stops deleting when it sees the claim, and a plan stands on what it does not delete.
 
 mod partition;
 
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use esker_cache_core::backup::BackupName;
 use esker_cache_core::recover::Report;
-use esker_metadata_core::{Bump, Change, State, TopicRecord};
-use esker_types::{PartitionId, Quorum, WallMs};
+use esker_metadata_core::{Bump, Change, ClusterRecord, State, TopicRecord};
+use esker_types::{ObjectKey, PartitionId, Quorum, WallMs, first_id};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::store::{Class, Error, Kind, Store};
@@ -32,6 +32,24 @@ pub struct Options {
     pub quorum: Option<Quorum>,
 }
 
+/// Where a recovery begins: the newest backup that can be read, or the one that was asked for.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub backup: BackupName,
+    pub state: State,
+    pub cluster: Arc<ClusterRecord>,
+    /// Newer backups that can't be used, and why.
+    pub notes: Vec<String>,
+}
+
+impl Base {
+    /// Storage nodes whose data the recovery gives up: what they hold and no object does is lost with it.
+    pub fn bookies(&self) -> Vec<String> {
+        let with_data = self.state.bookies().filter(|bookie| !bookie.instance.is_nil());
+        with_data.map(|bookie| bookie.name.clone()).collect()
+    }
+}
+
 /// A rebuilt cluster.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -43,6 +61,11 @@ pub struct Plan {
     pub state: State,
     /// In the order of topic names and partitions.
     pub partitions: Vec<Outcome>,
+    /// Storage nodes whose data is given up.
+    pub bookies: Vec<String>,
+    /// Lives after the backup's that left objects. What they wrote comes back as far as it is in objects; what they did
+    /// to topics, settings and users does not.
+    pub lives_without_backup: Vec<u8>,
     /// Objects of partitions that the backup does not know: their topics were made after it was taken.
     pub strange: Vec<(PartitionId, u64)>,
     /// What an operator should know besides.
@@ -64,13 +87,14 @@ impl Store {
     /// # Errors
     /// Those of the store; `NotFound` if there is no backup; `Damaged` if none can be read.
     pub async fn plan_recovery(&self, options: &Options) -> Result<Plan, Error> {
-        let mut notes = Vec::new();
-        let (backup, old) = self.newest_state(options.backup, &mut notes).await?;
-        let cluster = old.cluster().ok_or_else(|| bad(&backup, "it holds no cluster"))?.clone();
+        let base = self.recovery_base(options.backup).await?;
+        let bookies = base.bookies();
+        let Base { backup, state: old, cluster, mut notes } = base;
         if options.incarnation <= cluster.incarnation {
             return Err(bad(&backup, "the new incarnation is not above its own"));
         }
-        let bump = Bump { incarnation: options.incarnation };
+        let bump = Bump { from: cluster.incarnation, incarnation: options.incarnation };
+        let lives_without_backup = self.lives_between(bump.from, bump.incarnation).await?;
         let ids: Vec<(Arc<TopicRecord>, u32, PartitionId)> = old
             .topics()
             .flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, id)| (topic.clone(), index, *id)))
@@ -78,7 +102,7 @@ impl Store {
         let rebuilt = stream::iter(ids.into_iter().map(|(topic, index, id)| {
             let (old, bump) = (&old, &bump);
             async move {
-                let (rebuilt, notes) = partition::rebuild(self, old, bump, id).await?;
+                let (rebuilt, notes) = partition::rebuild(self, old, bump, &topic, id).await?;
                 Ok::<_, Error>((topic, index, rebuilt, notes))
             }
         }));
@@ -92,7 +116,15 @@ impl Store {
             partitions.push(Outcome { topic, index, partition, report: rebuilt.report });
         }
         drop(rebuilt);
-        let strange = self.strange_partitions(cluster.incarnation, cluster.next_partition).await?;
+        if partitions.iter().any(|outcome| outcome.topic.internal && outcome.report.was_written()) {
+            notes.push(
+                "consumer groups have lost their offsets, which are on storage nodes only: set them with `esker group \
+                 reset-offsets` before consumers start"
+                    .to_owned(),
+            );
+        }
+        let lives: Vec<u8> = std::iter::once(bump.from).chain(lives_without_backup.iter().copied()).collect();
+        let strange = self.strange_partitions(&lives, cluster.next_partition).await?;
         rows.extend(old.gateways().map(|row| Change::Gateway(Arc::new(bump.gateway(row)))));
         rows.extend(old.bookies().map(|row| Change::Bookie(Arc::new(bump.bookie(row)))));
         rows.extend(old.deleted_partitions().cloned().map(Change::Deleted));
@@ -106,17 +138,38 @@ impl Store {
         rows.push(Change::Cluster(Arc::new(cluster)));
         let state = State::from_rows(0, WallMs(0), rows);
         let (taken, incarnation) = (old.wall(), options.incarnation);
-        Ok(Plan { backup, taken, incarnation, state, partitions, strange, notes })
+        Ok(Plan { backup, taken, incarnation, state, partitions, bookies, lives_without_backup, strange, notes })
     }
 
-    async fn newest_state(
-        &self,
-        named: Option<BackupName>,
-        notes: &mut Vec<String>,
-    ) -> Result<(BackupName, State), Error> {
-        if let Some(name) = named {
-            return Ok((name, self.backup(&name).await?));
+    /// The backup from which [`Store::plan_recovery`] would begin now.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recovery_base(&self, named: Option<BackupName>) -> Result<Base, Error> {
+        let mut notes = Vec::new();
+        let (backup, state) = match named {
+            Some(name) => (name, self.backup(&name).await?),
+            None => self.newest_state(&mut notes).await?,
+        };
+        let cluster = state.cluster().ok_or_else(|| bad(&backup, "it holds no cluster"))?.clone();
+        Ok(Base { backup, state, cluster, notes })
+    }
+
+    /// Lives above `after` and below `before` that left an object.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn lives_between(&self, after: u8, before: u8) -> Result<Vec<u8>, Error> {
+        let mut found = Vec::new();
+        for life in after.saturating_add(1)..before {
+            if !self.list(&life.to_string(), None, 1, CLASS).await?.is_empty() {
+                found.push(life);
+            }
         }
+        Ok(found)
+    }
+
+    async fn newest_state(&self, notes: &mut Vec<String>) -> Result<(BackupName, State), Error> {
         let names = self.backups().await?;
         let mut last = None;
         for name in &names {
@@ -135,20 +188,27 @@ impl Store {
         }))
     }
 
-    /// Partitions from `next` on that have objects.
-    async fn strange_partitions(&self, incarnation: u8, next: u64) -> Result<Vec<(PartitionId, u64)>, Error> {
-        let (mut found, mut empty, mut id) = (Vec::new(), 0, next);
-        while empty < EMPTY_NUMBERS {
-            let names = partition::listed(self, incarnation, PartitionId(id)).await?;
-            let objects = names.iter().filter(|name| name.key.parse::<esker_types::ObjectKey>().is_ok()).count() as u64;
-            match objects {
-                0 => empty += 1,
-                _ => {
-                    found.push((PartitionId(id), objects));
-                    empty = 0;
+    /// Partitions that have objects, and that were made by the backup's life, the first of `lives`, from `next` on, or by
+    /// one after it.
+    async fn strange_partitions(&self, lives: &[u8], next: u64) -> Result<Vec<(PartitionId, u64)>, Error> {
+        let mut found = Vec::new();
+        for (at, life) in lives.iter().enumerate() {
+            let (mut empty, mut id) = (0, if at == 0 { next } else { first_id(*life) });
+            while empty < EMPTY_NUMBERS {
+                let (strange, mut objects) = (PartitionId(id), 0);
+                for writer in &lives[at..] {
+                    let names = self.list_all(&partition::folder(*writer, strange), CLASS).await?;
+                    objects += names.iter().filter(|name| name.key.parse::<ObjectKey>().is_ok()).count() as u64;
                 }
+                match objects {
+                    0 => empty += 1,
+                    _ => {
+                        found.push((strange, objects));
+                        empty = 0;
+                    }
+                }
+                id += 1;
             }
-            id += 1;
         }
         Ok(found)
     }

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use esker_cache_core::manifest::{LeafEntry, PAGE_RAW_MAX, Page, PageRef, RootPage, decode_page, root_ref};
 use esker_cache_core::object::SegmentFacts;
 use esker_cache_core::recover::{self, Found, Held, Rebuilt};
-use esker_metadata_core::{Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State};
+use esker_metadata_core::{
+    Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State, TopicRecord,
+};
 use esker_types::{ClusterId, ObjectKey, PageKey, PartitionId, SegmentId};
 
 use super::CLASS;
 use crate::inspect::Inspect;
-use crate::store::{Error, Kind, Listed, Store};
-
-/// Names of one listing. A folder is walked once for each page, a bucket asks for 1,000 at a time.
-const NAMES: usize = 1 << 20;
+use crate::store::{Error, Kind, Store};
 
 /// Names below one partition.
 struct Names {
@@ -27,17 +26,20 @@ pub(super) async fn rebuild(
     store: &Store,
     old: &State,
     bump: &Bump,
+    topic: &TopicRecord,
     id: PartitionId,
 ) -> Result<(Rebuilt, Vec<String>), Error> {
     let cluster = old.cluster().map_or(ClusterId::NIL, |cluster| cluster.id);
-    let incarnation = old.cluster().map_or(0, |cluster| cluster.incarnation);
+    let settings = topic.settings.effective();
+    let limited = settings.retention_ms >= 0 || settings.retention_bytes >= 0;
     let chain: Vec<Arc<ClosedSegment>> = old.chain(id).cloned().collect();
     let Some(record) = old.partition(id) else {
         return Err(Error::new(Kind::Damaged, "recover", format!("partition {id}"), "the backup has no record of it"));
     };
     let mut names = Names { objects: BTreeMap::new(), pages: BTreeSet::new() };
-    for incarnation in 0..=incarnation {
-        for listed in listed(store, incarnation, id).await? {
+    // Also of lives that left no backup: what they put into objects is as good as any.
+    for incarnation in 0..bump.incarnation {
+        for listed in store.list_all(&folder(incarnation, id), CLASS).await? {
             if let Ok(key) = listed.key.parse() {
                 names.objects.insert(key, listed.bytes);
             } else if let Ok(key) = listed.key.parse() {
@@ -45,40 +47,34 @@ pub(super) async fn rebuild(
             }
         }
     }
-    let mut bucket = Bucket { store, cluster, names, notes: Vec::new() };
+    let mut bucket = Bucket { store, cluster, names, seen: BTreeMap::new(), notes: Vec::new() };
     let root = bucket.root(record).await?;
-    let mut found = Found::default();
-    if let Some((place, page)) = &root {
-        let walked = bucket.walk(page, record).await?;
-        if let Some(entry) = walked.last {
-            found.root_tail = bucket.whole(&entry.place.key, SegmentId { partition: id, n: entry.n }).await?;
+    loop {
+        let found = Found { limited, ..bucket.found(record, &chain, root.as_ref()).await? };
+        let rebuilt = recover::rebuild(bump, record, &chain, found);
+        // The partition opens with the producers of its newest segment, and nobody else has a copy: a size is no proof.
+        if let Some(tail) = rebuilt.rows.last()
+            && let Some(place) = &tail.object
+            && bucket.whole(tail.segment, place).await?.is_none()
+        {
+            // It was seen now, and is taken for missing.
+            continue;
         }
-        found.absent = walked.absent;
-        found.root = Some(place.clone());
+        return Ok((rebuilt, bucket.notes));
     }
-    let folded_to = root.as_ref().map_or(0, |(place, _)| place.folded_to);
-    found.held = bucket.held(id, &chain, folded_to).await?;
-    Ok((recover::rebuild(bump, record, &chain, found), bucket.notes))
 }
 
-/// All names of one partition in one incarnation.
-pub(super) async fn listed(store: &Store, incarnation: u8, id: PartitionId) -> Result<Vec<Listed>, Error> {
-    let (folder, mut all) = (format!("{incarnation}/{id}"), Vec::new());
-    loop {
-        let after = all.last().map(|listed: &Listed| listed.key.clone());
-        let page = store.list(&folder, after.as_deref(), NAMES, CLASS).await?;
-        let more = page.len() == NAMES;
-        all.extend(page);
-        if !more {
-            return Ok(all);
-        }
-    }
+/// Where the objects and pages of a partition are that one life wrote.
+pub(super) fn folder(incarnation: u8, id: PartitionId) -> String {
+    format!("{incarnation}/{id}")
 }
 
 struct Bucket<'a> {
     store: &'a Store,
     cluster: ClusterId,
     names: Names,
+    /// What objects that were read in full hold of the partition: nothing if they are damaged.
+    seen: BTreeMap<ObjectKey, Vec<Held>>,
     notes: Vec<String>,
 }
 
@@ -90,6 +86,34 @@ struct Walked {
 }
 
 impl Bucket<'_> {
+    async fn found(
+        &mut self,
+        record: &PartitionRecord,
+        chain: &[Arc<ClosedSegment>],
+        root: Option<&(RootPlace, RootPage)>,
+    ) -> Result<Found, Error> {
+        let mut found = Found::default();
+        if let Some((place, page)) = root {
+            found.root = Some(place.clone());
+            loop {
+                let walked = self.walk(page, record).await?;
+                if let Some(entry) = walked.last {
+                    let segment = SegmentId { partition: record.id, n: entry.n };
+                    found.root_tail = self.whole(segment, &entry.place).await?;
+                    if found.root_tail.is_none() {
+                        // Seen now, and missing at the next look.
+                        continue;
+                    }
+                }
+                found.absent = walked.absent;
+                break;
+            }
+        }
+        let folded_to = root.map_or(0, |(place, _)| place.folded_to);
+        found.held = self.held(record.id, chain, folded_to).await?;
+        Ok(found)
+    }
+
     /// The manifest that the backup names or, if its pages are gone, the newest one that is whole: the pages of an older
     /// version are deleted when a newer one has been in use for a while.
     async fn root(&mut self, record: &PartitionRecord) -> Result<Option<(RootPlace, RootPage)>, Error> {
@@ -137,7 +161,7 @@ impl Bucket<'_> {
             match self.page(&of).await? {
                 Some(Page::Leaf(leaf)) => {
                     for entry in leaf.entries.into_iter().filter(|entry| entry.end_offset > record.log_start) {
-                        if self.there(&entry.place).await? {
+                        if self.there(entry.n, &entry.place).await? {
                             walked.last = Some(entry);
                         } else {
                             walked.absent.push(LostRange { from: entry.base_offset, to: entry.end_offset });
@@ -151,8 +175,12 @@ impl Bucket<'_> {
         Ok(walked)
     }
 
-    /// Whether an object of this size is there. Of a shared one the name belongs to another partition.
-    async fn there(&self, place: &ObjectPlace) -> Result<bool, Error> {
+    /// Whether an object of this size is there; of one that was read in full, whether it holds segment `n` at this place.
+    /// Of a shared one the name belongs to another partition.
+    async fn there(&self, n: u64, place: &ObjectPlace) -> Result<bool, Error> {
+        if let Some(held) = self.seen.get(&place.key) {
+            return Ok(held.iter().any(|held| held.facts.segment.n == n && held.place == *place));
+        }
         if let Some(size) = self.names.objects.get(&place.key) {
             return Ok(*size == place.size);
         }
@@ -177,7 +205,7 @@ impl Bucket<'_> {
         let mut committed = BTreeSet::new();
         for row in chain.iter().filter(|row| row.segment.n > folded_to) {
             if let Some(place) = &row.object
-                && self.there(place).await?
+                && self.there(row.segment.n, place).await?
             {
                 committed.insert(row.segment.n);
                 held.push(Held { facts: SegmentFacts::from(&**row), place: place.clone() });
@@ -195,21 +223,27 @@ impl Bucket<'_> {
         Ok(held)
     }
 
-    async fn whole(&mut self, key: &ObjectKey, segment: SegmentId) -> Result<Option<Held>, Error> {
-        let found = self.segments_of(key, segment.partition).await?;
-        Ok(found.into_iter().find(|held| held.facts.segment == segment))
+    /// A segment, if its object, read in full, holds it at this place.
+    async fn whole(&mut self, segment: SegmentId, place: &ObjectPlace) -> Result<Option<Held>, Error> {
+        let found = self.segments_of(&place.key, segment.partition).await?;
+        Ok(found.into_iter().find(|held| held.facts.segment == segment && held.place == *place))
     }
 
     /// The segments of `id` in an object, each read in full. None of an object that is damaged or foreign.
     async fn segments_of(&mut self, key: &ObjectKey, id: PartitionId) -> Result<Vec<Held>, Error> {
-        match self.read(key, id).await {
-            Ok(held) => Ok(held),
+        if let Some(held) = self.seen.get(key) {
+            return Ok(held.clone());
+        }
+        let held = match self.read(key, id).await {
+            Ok(held) => held,
             Err(error) if matches!(error.kind, Kind::Damaged | Kind::Invalid | Kind::NotFound) => {
                 self.notes.push(format!("object {key} is left out: {error}"));
-                Ok(Vec::new())
+                Vec::new()
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        self.seen.insert(*key, held.clone());
+        Ok(held)
     }
 
     async fn read(&self, key: &ObjectKey, id: PartitionId) -> Result<Vec<Held>, Error> {

@@ -26,7 +26,34 @@ impl Listed {
     }
 }
 
+/// Names that one request for a page may ask for. A bucket gives 1,000 at a time, and ten such answers are well within
+/// the time of one try; a folder is walked as a whole for each page, however small.
+fn page_names(location: &Location) -> usize {
+    match location {
+        Location::File { .. } => 1 << 20,
+        _ => 10_000,
+    }
+}
+
 impl Store {
+    /// All objects below `folder`, ordered by key, page by page: each page has the time of a request. The caller bounds
+    /// what may stand there.
+    ///
+    /// # Errors
+    /// See [`Kind`].
+    pub async fn list_all(&self, folder: &str, class: Class) -> Result<Vec<Listed>, Error> {
+        let (limit, mut all) = (page_names(self.location()), Vec::new());
+        loop {
+            let after = all.last().map(|listed: &Listed| listed.key.clone());
+            let page = self.list(folder, after.as_deref(), limit, class).await?;
+            let more = page.len() == limit;
+            all.extend(page);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
     /// The `limit` first objects below `folder` (whole path parts; empty for all) whose keys come after `after`,
     /// ordered by key. Fewer than `limit` means that there are no more. A listing may miss what is being written.
     ///
@@ -94,5 +121,17 @@ impl Store {
             return Some(path.as_ref().to_owned());
         }
         path.as_ref().strip_prefix(prefix)?.strip_prefix('/').map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_bucket_is_a_few_answers_long() {
+        let of = |url: &str| page_names(&Location::parse(url).expect("a good URL"));
+        // Each answer has 1,000 names; a try has `store.attempt-timeout`, 10 s.
+        assert!(of("s3://b/p") <= 10_000 && of("gs://b/p") <= 10_000 && of("file:///tmp/x") >= 1 << 20);
     }
 }

@@ -102,9 +102,21 @@ impl Lost {
     }
 
     async fn plan(&self) -> Plan {
-        let options = Options { backup: None, incarnation: 2, quorum: None };
+        self.plan_life(2).await
+    }
+
+    async fn plan_life(&self, incarnation: u8) -> Plan {
+        let options = Options { backup: None, incarnation, quorum: None };
         self.store.plan_recovery(&options).await.expect("recovered")
     }
+}
+
+/// Turns a bit of an object, whose size stays.
+fn damage(dir: &Path, entry: &LeafEntry) {
+    let file = dir.join(entry.place.key.to_string());
+    let mut bytes = std::fs::read(&file).expect("there");
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).expect("writable");
 }
 
 #[tokio::test]
@@ -211,14 +223,93 @@ async fn damaged_and_missing_objects_are_holes_that_are_named() {
     lost.back_up().await;
     // In the manifest, but gone; and one that nobody committed, with a flipped byte.
     lost.store.delete(&lost.entries[1].place.key.to_string(), Class::Background).await.expect("deleted");
-    let file = dir.path().join(lost.entries[4].place.key.to_string());
-    let mut bytes = std::fs::read(&file).expect("there");
-    bytes[100] ^= 1;
-    std::fs::write(&file, bytes).expect("writable");
+    damage(dir.path(), &lost.entries[4]);
     let plan = lost.plan().await;
     let report = &plan.partitions[0].report;
     assert_eq!(report.missing, [LostRange { from: 50, to: 100 }, LostRange { from: 200, to: 300 }]);
     assert!(plan.notes.iter().any(|note| note.contains("left out")), "{:?}", plan.notes);
     let partition = plan.state.partition(PartitionId(P)).expect("there");
     assert_eq!(partition.lost, [LostRange { from: 50, to: 100 }, LostRange { from: 200, to: 1 << 40 }]);
+}
+
+#[tokio::test]
+async fn a_tail_that_has_rotted_gives_way_to_the_one_before_it() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let lost = Lost::new(dir.path()).await;
+    lost.back_up().await;
+    // What metadata committed, and what the manifest lists: both were verified once, and have the right size.
+    lost.store.delete(&lost.entries[4].place.key.to_string(), Class::Background).await.expect("deleted");
+    damage(dir.path(), &lost.entries[3]);
+    for (tail, end) in [(3, 150), (2, 100)] {
+        let plan = lost.plan().await;
+        let partition = plan.state.partition(PartitionId(P)).expect("there");
+        assert_eq!(partition.last.as_ref().map(|last| (last.n, last.end_offset)), Some((tail, end)));
+        let rows: Vec<u64> = plan.state.chain(PartitionId(P)).map(|row| row.segment.n).collect();
+        assert_eq!((rows, partition.copies_from), (vec![tail], tail));
+        assert_eq!((plan.partitions[0].report.in_bucket_to, partition.lost[0].from), (end, end));
+        let rotten = lost.entries[tail as usize].place.key.to_string();
+        assert_eq!(plan.notes.iter().filter(|note| note.contains(&rotten)).count(), 1, "{:?}", plan.notes);
+        damage(dir.path(), &lost.entries[tail as usize - 1]);
+    }
+}
+
+#[tokio::test]
+async fn records_of_a_life_that_left_no_backup_come_back_and_its_offsets_are_not_given_out_again() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let lost = Lost::new(dir.path()).await;
+    lost.back_up().await;
+    // Recovered as life 2, which went on at 2^40, and then lost with all backups of its own.
+    let began = 1 << 40;
+    offload(&lost.store, CLUSTER, &[segment(P, first_id(2), began, 5, 300, true)]).await.expect("written");
+    offload(&lost.store, CLUSTER, &[segment(first_id(2) + 4, first_id(2), 0, 2, 10, true)]).await.expect("written");
+    let plan = lost.plan_life(3).await;
+    let report = &plan.partitions[0].report;
+    assert_eq!((report.in_bucket_to, report.newer, report.segments), (began + 50, 2, 6));
+    assert!(report.goes_on_at >= 2 * began, "{}", report.goes_on_at);
+    assert_eq!(report.missing, [LostRange { from: 250, to: 300 }], "nobody wrote what life 2 jumped over");
+    assert_eq!(plan.lives_without_backup, [2]);
+    assert_eq!(plan.strange, [(PartitionId(first_id(2) + 4), 1)]);
+    let last = plan.state.partition(PartitionId(P)).and_then(|partition| partition.last.clone()).expect("a tail");
+    assert_eq!((last.n, last.end_offset), (first_id(2), began + 50));
+    assert!(lost.plan().await.lives_without_backup.is_empty(), "life 1 left the backup");
+}
+
+#[tokio::test]
+async fn what_a_recovery_gives_up_is_said() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut lost = Lost::new(dir.path()).await;
+    let topic = TopicId([5; 16]);
+    let mut record = PartitionRecord::born(PartitionId(P - 1), topic, 0, 1);
+    record.next_offset = 4;
+    let settings = TopicSettings::new(Quorum { write: 1, ack: 1 });
+    let partitions = vec![record.id];
+    let groups = TopicRecord { id: topic, name: "__groups".to_owned(), partitions, settings, internal: true };
+    let bookie = |id: u64, name: &str, instance| BookieRecord {
+        id: BookieId(id),
+        name: name.to_owned(),
+        instance,
+        address: String::new(),
+        zone: String::new(),
+        boot_no: 1,
+        boot: BootId([1; 16]),
+        durable_lsn: 0,
+        state: BookieState::Live,
+        session: None,
+        retired: Vec::new(),
+        version: 1,
+        disk_total: 0,
+        disk_used: 0,
+    };
+    let bookies = [bookie(1, "b-1", InstanceId([1; 16])), bookie(2, "b-2", InstanceId::NIL)];
+    let rows = lost.state.rows().chain([Change::Topic(groups.into()), Change::Partition(record.into())]);
+    let rows: Vec<Change> = rows.chain(bookies.map(|bookie| Change::Bookie(bookie.into()))).collect();
+    lost.state = State::from_rows(41, WallMs(2_000), rows);
+    lost.back_up().await;
+    // Retention took the first segment after the backup.
+    lost.store.delete(&lost.entries[0].place.key.to_string(), Class::Background).await.expect("deleted");
+    let plan = lost.plan().await;
+    assert_eq!(plan.bookies, ["b-1"], "the other one's data was lost before");
+    assert!(plan.notes.iter().any(|note| note.contains("esker group reset-offsets")), "{:?}", plan.notes);
+    let outcome = plan.partitions.iter().find(|outcome| outcome.topic.name == "t").expect("there");
+    assert_eq!((outcome.report.log_start, outcome.report.retired.clone()), (50, Some(LostRange { from: 0, to: 50 })));
 }

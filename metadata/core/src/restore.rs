@@ -17,6 +17,8 @@ const PIECE_BYTES: usize = 512 << 10;
 /// Raises what a backup says above all that may have happened since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bump {
+    /// The backup's life. Those between it and the new one left no backup, and may have given out anything.
+    pub from: u8,
     /// Of the new life. Above every earlier one.
     pub incarnation: u8,
 }
@@ -58,6 +60,11 @@ impl Bump {
         }
     }
 
+    /// Where the life that gave out `offset` began, if it gave out fewer than 2^40 in this partition.
+    pub fn life_began(offset: Offset) -> Offset {
+        offset / JUMP * JUMP
+    }
+
     /// A partition whose records are there up to `end`, exclusive: what may have followed is declared lost, and records
     /// go on behind it. `lost` are the holes below, `last` the newest segment that is there.
     pub fn partition(
@@ -68,8 +75,10 @@ impl Bump {
         lost: &[LostRange],
     ) -> PartitionRecord {
         let end = end.max(old.log_start);
-        let known = self.known_end(old).max(end);
-        let next_offset = (known / JUMP + 1) * JUMP;
+        // Each life between jumped once more than the one before it, counted from what the backup knows: what is found
+        // of them must not count here too, or a later recovery that finds less would meet this life's beginning.
+        let lives = Offset::from(self.incarnation.saturating_sub(self.from).max(1));
+        let next_offset = (self.known_end(old) / JUMP + lives).max(end / JUMP + 1).saturating_mul(JUMP);
         let mut holes: Vec<LostRange> = old.lost.iter().chain(lost).cloned().collect();
         holes.push(LostRange { from: end, to: next_offset });
         let holes = crate::apply::merged_all(holes.into_iter().filter(|hole| hole.to > old.log_start));

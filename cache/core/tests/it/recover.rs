@@ -9,7 +9,7 @@ use esker_types::*;
 
 use crate::samples::object_key;
 
-const BUMP: Bump = Bump { incarnation: 1 };
+const BUMP: Bump = Bump { from: 0, incarnation: 1 };
 const JUMP: Offset = 1 << 40;
 
 /// Segment `n` holds offsets [10 n - 10, 10 n).
@@ -176,12 +176,44 @@ fn objects_gone_from_the_front_went_with_retention_and_others_are_holes() {
         root: Some(root(4)),
         root_tail: Some(held(3)),
         absent: vec![lost(0, 10), lost(10, 20), lost(30, 40)],
+        limited: true,
         ..Found::default()
     };
-    let rebuilt = rebuild(&BUMP, &old, &[], found);
+    let rebuilt = rebuild(&BUMP, &old, &[], found.clone());
     check(&old, &rebuilt);
     assert_eq!((rebuilt.record.log_start, rebuilt.report.log_start), (20, 20));
+    assert_eq!(rebuilt.report.retired, Some(lost(0, 20)), "it is said that they were there");
     assert_eq!((rebuilt.report.in_bucket_to, ranges(&rebuilt.report.missing)), (30, vec![(30, 40)]));
+    // A topic that keeps everything has lost them.
+    let rebuilt = rebuild(&BUMP, &old, &[], Found { limited: false, ..found });
+    check(&old, &rebuilt);
+    assert_eq!((rebuilt.record.log_start, rebuilt.report.retired), (0, None));
+    assert_eq!(ranges(&rebuilt.report.missing), [(0, 10), (10, 20), (30, 40)]);
+    assert_eq!(ranges(&rebuilt.record.lost), [(0, 20), (30, JUMP)]);
+}
+
+#[test]
+fn a_life_without_a_backup_keeps_its_records_and_its_offsets() {
+    // Life 1 wrote two segments, and the first of them is in no object; only life 0 left a backup.
+    let (old, second) = (record(3), Bump { from: 0, incarnation: 2 });
+    let (n, base_offset) = (first_id(1) + 1, JUMP + 10);
+    let segment = SegmentId::new(7, n);
+    let one =
+        Held { facts: SegmentFacts { segment, base_offset, end_offset: JUMP + 20, ..facts(1) }, place: place(n, 1) };
+    let chain = [row(1, None), row(2, None), row(3, None)];
+    let mut all: Vec<Held> = (1..=3).map(held).collect();
+    let nothing = rebuild(&second, &old, &chain, Found { held: all.clone(), ..Found::default() });
+    assert_eq!(nothing.record.next_offset, 2 * JUMP, "life 1 may have given out everything from 2^40 on");
+    all.push(one);
+    let rebuilt = rebuild(&second, &old, &chain, Found { held: all, ..Found::default() });
+    assert_eq!(rebuilt.rows.last().map(|row| row.segment), Some(segment));
+    assert_eq!((rebuilt.report.in_bucket_to, rebuilt.report.newer), (JUMP + 20, 4));
+    assert_eq!(ranges(&rebuilt.report.missing), [(JUMP, JUMP + 10)], "what was jumped over was never written");
+    assert_eq!(ranges(&rebuilt.record.lost), [(30, JUMP + 10), (JUMP + 20, rebuilt.record.next_offset)]);
+    assert_eq!((rebuilt.record.next_offset, rebuilt.record.next_n), (2 * JUMP, first_id(2)));
+    // Life 3 must not begin there too, should it find nothing of life 1 and no backup of life 2.
+    let third = rebuild(&Bump { from: 0, incarnation: 3 }, &old, &chain, Found::default());
+    assert_eq!(third.record.next_offset, 3 * JUMP);
 }
 
 #[test]
@@ -191,7 +223,7 @@ fn a_second_loss_does_not_count_the_first_one_again() {
     let first = rebuild(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], found.clone());
     // Nothing was written in the second life.
     let chain: Vec<Arc<ClosedSegment>> = first.rows.iter().cloned().map(Arc::new).collect();
-    let second = rebuild(&Bump { incarnation: 2 }, &first.record, &chain, found);
+    let second = rebuild(&Bump { from: 1, incarnation: 2 }, &first.record, &chain, found);
     assert_eq!((second.report.missing.len(), second.report.in_bucket_to), (0, 30));
     assert_eq!(ranges(&second.record.lost), [(30, 2 * JUMP)]);
     assert!(second.record.epoch > first.record.epoch && second.record.next_n > first.record.next_n);

@@ -32,6 +32,12 @@ crate::messages! {
 }
 
 impl ClusterRecord {
+    /// Whether they differ in more than the counters of ids, which move with every session and producer.
+    pub fn differs(&self, other: &Self) -> bool {
+        let Self { next_partition, next_producer, next_session, next_gateway, next_bookie, .. } = *other;
+        *other != Self { next_partition, next_producer, next_session, next_gateway, next_bookie, ..self.clone() }
+    }
+
     pub fn born(
         id: ClusterId,
         version: u32,

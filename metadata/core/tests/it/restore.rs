@@ -5,7 +5,7 @@ use esker_types::*;
 
 use crate::world::*;
 
-const LATER: Bump = Bump { incarnation: 2 };
+const LATER: Bump = Bump { from: 1, incarnation: 2 };
 
 fn partition() -> PartitionRecord {
     let mut record = PartitionRecord::born(PartitionId(7), topic_id(1), 0, 0);
@@ -35,10 +35,26 @@ fn nothing_of_the_past_is_given_out_again() {
     assert_eq!((new.next_offset, new.log_start, new.copies_from), (1 << 40, 10, 4));
     // The open segment held an unknown number of records.
     assert_eq!(new.lost, [LostRange { from: 500, to: 1 << 40 }]);
-    let again = Bump { incarnation: 3 }.partition(&new, 500, Some(last(4, 500)), &[]);
+    let again = Bump { from: 2, incarnation: 3 }.partition(&new, 500, Some(last(4, 500)), &[]);
     assert_eq!((again.next_offset, again.lost.len()), (2 << 40, 1), "a second time jumps further, over one hole");
+    let skipped = Bump { from: 2, incarnation: 5 }.partition(&new, 500, Some(last(4, 500)), &[]);
+    assert_eq!(
+        skipped.next_offset,
+        4 << 40,
+        "lives 3 and 4 began at 2 and 3 times 2^40, and nobody knows how they went on"
+    );
     let nothing = LATER.partition(&PartitionRecord::born(PartitionId(8), topic_id(1), 1, 0), 0, None, &[]);
     assert_eq!((nothing.next_offset, nothing.last), (1 << 40, None), "nobody knows that nothing was written");
+}
+
+#[test]
+fn counters_of_ids_are_no_change_of_the_cluster() {
+    let world = World::new(1, 0, 0);
+    let cluster = world.state.cluster().expect("born");
+    let busy = ClusterRecord { next_session: 900, next_producer: 5_000, next_partition: 7, ..cluster.clone() };
+    assert!(!busy.differs(cluster) && !cluster.differs(&busy));
+    assert!(ClusterRecord { version: cluster.version + 1, ..busy.clone() }.differs(cluster));
+    assert!(LATER.cluster(cluster).differs(cluster), "another life");
 }
 
 #[test]
