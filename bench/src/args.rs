@@ -29,6 +29,9 @@ pub enum Command {
     /// History read back through the tier reader, against bare GETs of the same objects in the same run.
     /// Example: esker-bench replay --store 's3://bucket/bench?endpoint=http://127.0.0.1:9000&path_style=true'
     Replay(ReplayArgs),
+    /// A topic with so many closed segments, made through the commit path of the object tier: what it costs in memory, and
+    /// how long finding a record takes. Example: esker-bench history --segments 1000000
+    History(HistoryArgs),
     /// An S3 server with one bucket in memory, for trying things out. Any credentials will do.
     /// Example: esker-bench s3 --listen 127.0.0.1:9000 --bucket b
     S3(S3Args),
@@ -112,6 +115,25 @@ pub struct ConsumeArgs {
     /// Seconds at most
     #[arg(long, default_value_t = 60)]
     pub secs: u64,
+}
+
+#[derive(Args)]
+pub struct HistoryArgs {
+    /// Closed segments of one partition; measured at 1,000, 10,000, ... up to this
+    #[arg(long, default_value_t = 100_000)]
+    pub segments: u64,
+    /// Segments that are committed and folded together
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub fold: u64,
+    /// Lookups of each kind at each size
+    #[arg(long, default_value_t = 2_000)]
+    pub lookups: usize,
+    /// Empty folder for the bucket [default: a temporary one]
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// Print JSON, one document for each size
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

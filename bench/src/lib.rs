@@ -4,6 +4,7 @@
 pub mod check;
 pub mod cluster;
 pub mod cpu;
+pub mod history;
 pub mod load;
 pub mod read;
 pub mod record;

@@ -35,6 +35,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Produce(args) => load_commands::produce(args).await,
         Command::Consume(args) => load_commands::consume(args).await,
         Command::Replay(args) => store_commands::replay(args).await,
+        Command::History(args) => store_commands::history(args).await,
         Command::S3(args) => store_commands::s3(args).await,
     }
 }

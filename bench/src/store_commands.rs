@@ -1,11 +1,12 @@
 //! `esker-bench replay` and `s3`.
 
 use anyhow::{Context, Result};
+use esker_bench::history;
 use esker_bench::replay::{self, Plan, Report};
 use esker_s3stub::Stub;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{ReplayArgs, S3Args};
+use crate::args::{HistoryArgs, ReplayArgs, S3Args};
 
 pub async fn replay(args: ReplayArgs) -> Result<()> {
     let plan = Plan {
@@ -45,6 +46,22 @@ fn print(report: &Report) {
     if let Some(warm) = report.warm_ssd {
         println!("warm from SSD {:.0} MB/s", mb(warm));
     }
+}
+
+pub async fn history(args: HistoryArgs) -> Result<()> {
+    let folder = match args.folder {
+        Some(folder) => folder,
+        None => std::env::temp_dir().join(format!("esker-history-{}", std::process::id())),
+    };
+    let plan = history::Plan { segments: args.segments, fold: args.fold, lookups: args.lookups, folder };
+    let failed = history::run(&plan, |size| match args.json {
+        true => println!("{}", serde_json::json!(size)),
+        false => println!("{size}"),
+    })
+    .await;
+    // What a million segments leave behind is nobody's to clean up but ours.
+    let _ = std::fs::remove_dir_all(&plan.folder);
+    failed
 }
 
 /// Serves until SIGINT or SIGTERM.

@@ -184,7 +184,9 @@ impl Config {
 }
 
 impl StoreConfig {
-    fn validate(&self) -> Result<(), String> {
+    /// # Errors
+    /// One line that names the key and what it should be.
+    pub fn validate(&self) -> Result<(), String> {
         if self.part_bytes < PART_MIN || self.part_bytes > ByteCount::mib(512) {
             return Err(format!("store.part-bytes is {}: must be {PART_MIN} to 512MiB", self.part_bytes));
         }

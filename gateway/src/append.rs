@@ -39,6 +39,10 @@ pub async fn submit(gateway: &Gateway, handle: &Arc<Handle>, batch: Bytes) -> Re
         false => -1,
     };
     let bytes = u32::try_from(batch.bytes().len()).unwrap_or(u32::MAX);
+    let waited = gateway.throttle.admit(batch.bytes().len()).await;
+    if !waited.is_zero() {
+        gateway.metrics.throttled_ms.inc_by(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+    }
     let closed = || ErrorInfo::new(ErrorCode::ShuttingDown, "the gateway is stopping");
     let partition = handle.room.clone().acquire_many_owned(bytes).await.map_err(|_| closed())?;
     let whole = gateway.room.clone().acquire_many_owned(bytes).await.map_err(|_| closed())?;

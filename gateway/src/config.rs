@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::groups::GroupsConfig;
 use crate::kafka::KafkaConfig;
+use crate::offload::ObjectsConfig;
 
 /// A broker: its doors, its identity, and the memory it may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub session_ttl: Interval,
     /// Longest time that a graceful stop spends on handing partitions to other gateways.
     pub drain_timeout: Interval,
+    /// Old segments in a bucket.
+    pub objects: ObjectsConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -134,6 +137,7 @@ impl Default for Config {
             groups: GroupsConfig::default(),
             session_ttl: Interval::secs(2),
             drain_timeout: Interval::secs(30),
+            objects: ObjectsConfig::default(),
         }
     }
 }
@@ -218,6 +222,7 @@ impl Config {
         within("read.ahead-bytes", self.read.ahead_bytes.0, self.read.push_bytes.0, 64 << 20)?;
         within("read.concurrency", self.read.concurrency.into(), 1, 1 << 16)?;
         within("read.timeout", millis(self.read.timeout), 10, 600_000)?;
+        self.objects.validate()?;
         within("session-ttl", millis(self.session_ttl), 500, 60_000)
     }
 }

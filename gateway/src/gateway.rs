@@ -18,10 +18,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::keeper::Standing;
 use crate::metrics::Metrics;
+use crate::offload::Bucket;
 use crate::partition::{Handle, Handles};
 use crate::producer_ids::ProducerIds;
 use crate::shard::Shards;
 use crate::tail::TailCache;
+use crate::throttle::Throttle;
 
 /// How long an answer that may come from an old copy of the metadata is held back.
 const LAG_WAIT: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ pub struct Gateway {
     pub handles: Arc<Handles>,
     pub tail: Arc<TailCache>,
     pub bookies: BookieClient,
+    /// None: no bucket is configured.
+    pub bucket: Option<Bucket>,
     /// Links to other gateways.
     pub peers: Pool,
     pub authorizer: Arc<dyn Authorizer>,
@@ -44,6 +48,8 @@ pub struct Gateway {
     pub standing: watch::Receiver<Standing>,
     /// Bytes of batches under way in the whole gateway (`append.total-inflight`).
     pub room: Arc<Semaphore>,
+    /// Slows producers down while the bucket does not take what it should and disks fill up.
+    pub throttle: Throttle,
     pub producer_ids: ProducerIds,
     /// Why this process can't go on; see [`crate::Server::failed`].
     pub fault: watch::Sender<Option<String>>,

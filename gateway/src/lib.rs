@@ -24,6 +24,7 @@ mod internal;
 mod kafka;
 mod keeper;
 mod metrics;
+pub mod offload;
 mod partition;
 mod producer_ids;
 mod proposer;
@@ -32,6 +33,7 @@ mod server;
 mod shard;
 mod stop;
 mod tail;
+mod throttle;
 mod transfers;
 
 pub use config::{AppendConfig, BATCH_BYTES_MAX, Config, InternalConfig, QuicConfig, ReadConfig};

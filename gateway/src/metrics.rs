@@ -35,6 +35,16 @@ pub struct Metrics {
     pub move_seconds: Histogram,
     pub sessions_lost: Counter,
     pub alarms: Counter,
+    pub offloaded_bytes: Counter,
+    pub offload_failures: Counter,
+    pub offload_backlog_segments: Gauge,
+    pub offload_backlog_bytes: Gauge,
+    pub offload_backlog_age_seconds: Gauge,
+    pub throttled_ms: Counter,
+    pub objects_deleted: Counter,
+    pub objects_swept: Counter,
+    pub object_reads: Counter,
+    pub object_read_failures: Counter,
 }
 
 impl Metrics {
@@ -72,6 +82,16 @@ impl Metrics {
             move_seconds "move_seconds" "From the freeze of a partition until its new owner was ready";
             sessions_lost "sessions_lost" "Sessions that ended while this process lived";
             alarms "alarms" "Partitions that asked for an operator";
+            offloaded_bytes "offloaded_bytes" "Bytes of objects written to the bucket";
+            offload_failures "offload_failures" "Steps of the object tier that failed and are tried again";
+            offload_backlog_segments "offload_backlog_segments" "Closed segments that are not in the bucket yet";
+            offload_backlog_bytes "offload_backlog_bytes" "Bytes of closed segments that are not in the bucket yet";
+            offload_backlog_age_seconds "offload_backlog_age_seconds" "Since the oldest segment that is not in the bucket was closed";
+            throttled_ms "throttled_milliseconds" "Time that batches waited because bookies fill up while the bucket takes too little";
+            objects_deleted "objects_deleted" "Objects and pages deleted from the bucket";
+            objects_swept "objects_swept" "Objects and pages that nothing reached, deleted by the sweep";
+            object_reads "object_reads" "Blocks of objects read for clients";
+            object_read_failures "object_read_failures" "Blocks of objects that could not be read";
         }
         metrics
     }
@@ -106,6 +126,16 @@ impl Metrics {
             move_seconds: Histogram::new(exponential_buckets(500e-6, 2.0, 16)),
             sessions_lost: Counter::default(),
             alarms: Counter::default(),
+            offloaded_bytes: Counter::default(),
+            offload_failures: Counter::default(),
+            offload_backlog_segments: Gauge::default(),
+            offload_backlog_bytes: Gauge::default(),
+            offload_backlog_age_seconds: Gauge::default(),
+            throttled_ms: Counter::default(),
+            objects_deleted: Counter::default(),
+            objects_swept: Counter::default(),
+            object_reads: Counter::default(),
+            object_read_failures: Counter::default(),
         }
     }
 }

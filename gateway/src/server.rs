@@ -25,11 +25,13 @@ use crate::internal::Internal;
 use crate::kafka::{self, KafkaDoor};
 use crate::keeper::{self, Keeper, RegisterError, Standing};
 use crate::metrics::Metrics;
+use crate::offload::{self, Bucket};
 use crate::partition::Handles;
 use crate::producer_ids::ProducerIds;
 use crate::proposer::{self, Proposer};
 use crate::shard::{self, Services, Shards};
 use crate::tail::TailCache;
+use crate::throttle::Throttle;
 use crate::transfers::Transfers;
 
 /// What a gateway is given.
@@ -53,6 +55,8 @@ pub enum StartError {
     NoMetadata { seconds: u64 },
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error("objects.url: {0}")]
+    Objects(#[from] esker_cache::Error),
     #[error(transparent)]
     Kafka(#[from] kafka::ListenerError),
     #[error("internal.listen: {0}")]
@@ -117,9 +121,9 @@ impl Server {
         };
         let waited = tokio::time::timeout(METADATA_WAIT, cluster_known).await;
         waited.map_err(|_| StartError::NoMetadata { seconds: METADATA_WAIT.as_secs() })?;
-        if let Some(cluster) = view.read(|state| state.cluster().map(|cluster| cluster.id)) {
-            network.set_cluster(cluster);
-        }
+        let cluster = view.read(|state| state.cluster().map(|cluster| cluster.id)).unwrap_or_default();
+        network.set_cluster(cluster);
+        let bucket = Bucket::open(&config.objects, cluster, registry).await?;
         let endpoint = door::open(&config.quic)?;
         let kafka = match config.kafka.is_on() {
             true => Some(kafka::open(&config.kafka).await?),
@@ -135,7 +139,7 @@ impl Server {
             internal: listener.local_address().clone(),
         };
         let group_metrics = GroupMetrics::register(registry);
-        let parts = Parts::assemble(config, &network, store, view, registry, &cancel, authorizer);
+        let parts = Parts::assemble(config, &network, store, view, bucket, registry, &cancel, authorizer);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
             parts.gateway.boot,
@@ -222,11 +226,13 @@ struct Parts {
 }
 
 impl Parts {
+    #[expect(clippy::too_many_arguments, reason = "wiring, called in one place")]
     fn assemble(
         config: Config,
         network: &Network,
         store: Arc<dyn MetadataStore>,
         view: View,
+        bucket: Option<Bucket>,
         registry: &mut Registry,
         cancel: &CancellationToken,
         authorizer: Arc<dyn Authorizer>,
@@ -258,6 +264,7 @@ impl Parts {
             view: view.clone(),
             store: store.clone(),
             bookies: bookies.clone(),
+            bucket: bucket.clone(),
             proposer,
             transfers: Transfers::new(peers.clone(), view.clone(), clock, tasks.clone(), cancel.clone()),
             shards: shards.clone(),
@@ -284,11 +291,13 @@ impl Parts {
             handles,
             tail,
             bookies,
+            bucket,
             peers,
             authorizer,
             metrics,
             standing: standing_rx,
             room: Arc::new(Semaphore::new(room)),
+            throttle: Throttle::default(),
             producer_ids: ProducerIds::default(),
             fault: watch::Sender::new(None),
             config,
@@ -323,6 +332,9 @@ impl Parts {
             cancel: keeping,
         };
         tasks.spawn(keeper.run(id, session));
+        if let Some(bucket) = gateway.bucket.clone() {
+            tasks.spawn(offload::run(gateway, bucket, tasks.clone(), cancel));
+        }
     }
 }
 

@@ -117,6 +117,9 @@ impl Admin {
             let started = self.raft.initialize(voters).await;
             started.map_err(|error| ErrorInfo::new(ErrorCode::Precondition, error.to_string()))?;
         }
+        if init.restore {
+            return Ok(AdminReply::Born(Born { cluster: Vec::new() }));
+        }
         // A birth that was interrupted goes on here, on whichever voter leads.
         let birth = birth_of(&init)?;
         let born = tokio::time::timeout(FIRST_LEADER, self.give_birth(birth)).await;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use esker_cache::StoreConfig;
 use esker_net::Address;
 use esker_types::units::Interval;
 use schemars::JsonSchema;
@@ -37,6 +38,50 @@ pub struct Config {
     pub entries_kept: u64,
     /// Partitions that are moved from one gateway to another at the same time when the load is levelled out.
     pub moves_at_once: usize,
+    /// The bucket, for a copy of the metadata from which a lost cluster is rebuilt.
+    pub objects: ObjectsConfig,
+}
+
+/// Where copies of the metadata go, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ObjectsConfig {
+    /// The same place as the gateways' `objects.url`. Empty: no copies; a cluster that loses all its metadata nodes is
+    /// then lost with them, whatever is in the bucket.
+    pub url: String,
+    /// Time between two copies. What changes in between is found from the objects themselves, as far as it can be.
+    pub snapshot_interval: Interval,
+    /// A change of topics is copied after so long: several that come together make one copy.
+    pub snapshot_settle: Interval,
+    /// Copies kept. Older ones are deleted after a newer one was written and read back.
+    pub snapshots_kept: u32,
+    /// Requests to the store.
+    pub store: StoreConfig,
+}
+
+impl Default for ObjectsConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            snapshot_interval: Interval::secs(300),
+            snapshot_settle: Interval::secs(1),
+            snapshots_kept: 12,
+            store: StoreConfig::default(),
+        }
+    }
+}
+
+impl ObjectsConfig {
+    fn validate(&self) -> Result<(), String> {
+        if self.snapshot_settle.0.is_zero() || self.snapshot_settle > self.snapshot_interval {
+            let (settle, interval) = (self.snapshot_settle, self.snapshot_interval);
+            return Err(format!("objects.snapshot-settle is {settle}: must be above 0 and at most {interval}"));
+        }
+        if !(1..=1_000).contains(&self.snapshots_kept) {
+            return Err(format!("objects.snapshots-kept is {}: must be 1 to 1000", self.snapshots_kept));
+        }
+        self.store.validate().map_err(|reason| format!("objects.{reason}"))
+    }
 }
 
 impl Default for Config {
@@ -53,6 +98,7 @@ impl Default for Config {
             snapshot_entries: 10_000,
             entries_kept: 1_000,
             moves_at_once: 8,
+            objects: ObjectsConfig::default(),
         }
     }
 }
@@ -89,7 +135,7 @@ impl Config {
         if self.moves_at_once == 0 {
             return Err("moves-at-once must be above 0".to_owned());
         }
-        Ok(())
+        self.objects.validate()
     }
 }
 
@@ -101,13 +147,15 @@ mod tests {
     fn defaults_are_valid_and_faults_name_their_key() {
         assert_eq!(Config::default().validate(), Ok(()));
         type Fault = (&'static str, fn(&mut Config));
-        let faults: [Fault; 6] = [
+        let faults: [Fault; 8] = [
             ("node-name", |c| c.node_name.clear()),
             ("listen", |c| c.listen = "nowhere".to_owned()),
             ("leader-lease", |c| c.leader_lease = Interval::millis(300)),
             ("election-slot", |c| c.election_slot = Interval::millis(1)),
             ("session-ttl", |c| c.session_ttl = Interval::millis(500)),
             ("snapshot-entries", |c| c.snapshot_entries = 0),
+            ("objects.snapshot-settle", |c| c.objects.snapshot_settle = Interval::secs(301)),
+            ("objects.snapshots-kept", |c| c.objects.snapshots_kept = 0),
         ];
         for (key, break_it) in faults {
             let mut config = Config::default();

@@ -34,6 +34,8 @@ pub enum StartError {
     NoRandomness,
     #[error(transparent)]
     Listen(#[from] esker_net::ListenError),
+    #[error("metadata objects.url: {0}")]
+    Objects(#[from] esker_cache::Error),
     #[error("raft does not start: {0}")]
     Raft(String),
 }

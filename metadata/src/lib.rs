@@ -6,6 +6,7 @@
 //! `esker-metadata-core`; no safety of records hangs on sessions, leases or clocks of this crate.
 
 mod admin;
+mod backup;
 mod config;
 mod controller;
 mod cookie;
@@ -22,6 +23,6 @@ mod sessions;
 mod watch;
 
 pub use admin::Birth;
-pub use config::Config;
+pub use config::{Config, ObjectsConfig};
 pub use error::StartError;
 pub use server::{Deps, Server, Status};

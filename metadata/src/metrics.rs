@@ -29,6 +29,12 @@ pub struct Metrics {
     log_bytes: Gauge<u64, AtomicU64>,
     sessions: Gauge<u64, AtomicU64>,
     watchers: Gauge,
+    state_bytes: Gauge<u64, AtomicU64>,
+    backups: Counter,
+    backup_failures: Counter,
+    backup_bytes: Gauge<u64, AtomicU64>,
+    backup_revision: Gauge<u64, AtomicU64>,
+    backup_time: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -55,6 +61,12 @@ impl Metrics {
             log_bytes: Gauge::default(),
             sessions: Gauge::default(),
             watchers: Gauge::default(),
+            state_bytes: Gauge::default(),
+            backups: Counter::default(),
+            backup_failures: Counter::default(),
+            backup_bytes: Gauge::default(),
+            backup_revision: Gauge::default(),
+            backup_time: Gauge::default(),
         };
         let to = registry.sub_registry_with_prefix("esker_metadata");
         to.register("log_commit_seconds", "Write and fsync of raft log records", metrics.log_commit.clone());
@@ -76,7 +88,28 @@ impl Metrics {
         to.register("log_bytes", "Raft entries held in memory, in bytes", metrics.log_bytes.clone());
         to.register("sessions", "Live sessions of gateways and bookies", metrics.sessions.clone());
         to.register("watchers", "Connections that follow the state", metrics.watchers.clone());
+        to.register("state_accounted_bytes", "Rows of the state machine, as accounted", metrics.state_bytes.clone());
+        to.register("backups", "Copies of the state written to the bucket", metrics.backups.clone());
+        to.register("backup_failures", "Copies of the state that did not get there", metrics.backup_failures.clone());
+        to.register("backup_bytes", "Size of the newest copy", metrics.backup_bytes.clone());
+        to.register("backup_revision", "Revision of the newest copy", metrics.backup_revision.clone());
+        to.register("backup_timestamp_seconds", "When the newest copy was written", metrics.backup_time.clone());
         metrics
+    }
+
+    pub fn state(&self, accounted_bytes: u64) {
+        self.state_bytes.set(accounted_bytes);
+    }
+
+    pub fn backup_written(&self, bytes: usize, revision: u64, wall: Duration) {
+        self.backups.inc();
+        self.backup_bytes.set(bytes as u64);
+        self.backup_revision.set(revision);
+        self.backup_time.set(wall.as_secs());
+    }
+
+    pub fn backup_failed(&self) {
+        self.backup_failures.inc();
     }
 
     pub fn log_commit(&self, took: Duration) {

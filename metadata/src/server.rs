@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_cache::Store;
+use esker_cache::store::StoreMetrics;
+use esker_cache_core::backup::BackupName;
 use esker_metadata_core::State;
 use esker_net::{Address, BoxFuture, Network, Pool, serve};
 use openraft::SnapshotPolicy;
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Birth};
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::cookie::CookieRecord;
@@ -83,6 +87,8 @@ pub struct Server {
     cancel: CancellationToken,
     fault: Arc<Mutex<Option<String>>>,
     metrics: Arc<Metrics>,
+    backups: Arc<watch::Sender<Option<BackupName>>>,
+    backup_failures: Arc<watch::Sender<u32>>,
     node: u64,
 }
 
@@ -98,7 +104,13 @@ impl Server {
     async fn start_unboxed(config: Config, deps: Deps<'_>) -> Result<Self, StartError> {
         config.validate().map_err(StartError::Config)?;
         let Deps { network, registry, cancel, birth } = deps;
+        let boot = network.identity().boot;
         let metrics = Arc::new(Metrics::new(registry));
+        let objects = &config.objects;
+        let store = match objects.url.as_str() {
+            "" => None,
+            url => Some(Store::open(url, objects.store.clone(), StoreMetrics::default())?),
+        };
         let Opened { disk, log, machine, cookie } = open(&config, &network, &metrics).await?;
         let applied = machine.applied().clone();
 
@@ -176,12 +188,41 @@ impl Server {
         tasks.spawn(reads_task.run(cancel.clone()));
         tasks.spawn(controller.run(cancel.clone()));
         tasks.spawn(learn_cluster(applied.clone(), network, cookie.clone(), disk.clone(), cancel.clone()));
-        tasks.spawn(upkeep(raft.clone(), log, leadership.clone(), metrics.clone(), cancel.clone()));
+        let backups = Arc::new(watch::Sender::new(None));
+        let backup_failures = Arc::new(watch::Sender::new(0));
+        if let Some(store) = store {
+            let task = Backups {
+                store,
+                config: config.objects.clone(),
+                node: cookie.node,
+                boot,
+                applied: applied.clone(),
+                leadership: leadership.clone(),
+                metrics: metrics.clone(),
+                newest: backups.clone(),
+                failures: backup_failures.clone(),
+            };
+            tasks.spawn(task.run(cancel.clone()));
+        }
+        let upkeep = upkeep(raft.clone(), log, leadership.clone(), applied.clone(), metrics.clone(), cancel.clone());
+        tasks.spawn(upkeep);
         tasks.spawn(guard(raft.clone(), fault.clone(), cancel.clone()));
         tasks.close();
 
-        let server =
-            Self { address, raft, applied, leadership, disk, tasks, cancel, fault, metrics, node: cookie.node };
+        let server = Self {
+            address,
+            raft,
+            applied,
+            leadership,
+            disk,
+            tasks,
+            cancel,
+            fault,
+            metrics,
+            backups,
+            backup_failures,
+            node: cookie.node,
+        };
         if let Some(birth) = birth
             && let Err(error) = server.be_born(&door.admin, voter, birth).await
         {
@@ -253,6 +294,16 @@ impl Server {
     /// Follows the revision of that state.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.applied.news.revision()
+    }
+
+    /// Follows the newest copy of the state that this node has put into the bucket.
+    pub fn backups(&self) -> watch::Receiver<Option<BackupName>> {
+        self.backups.subscribe()
+    }
+
+    /// Follows how many copies in a row did not get there.
+    pub fn backup_failures(&self) -> watch::Receiver<u32> {
+        self.backup_failures.subscribe()
     }
 
     pub fn status(&self) -> Status {
@@ -407,7 +458,14 @@ async fn learn_cluster(
 }
 
 /// Shows raft's numbers, and keeps the log in memory short.
-async fn upkeep(raft: Raft, log: LogStore, leadership: Leadership, metrics: Arc<Metrics>, cancel: CancellationToken) {
+async fn upkeep(
+    raft: Raft,
+    log: LogStore,
+    leadership: Leadership,
+    state: Arc<Applied>,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+) {
     let mut tick = tokio::time::interval(UPKEEP_EVERY);
     while cancel.run_until_cancelled(tick.tick()).await.is_some() {
         let (term, applied) = {
@@ -416,6 +474,7 @@ async fn upkeep(raft: Raft, log: LogStore, leadership: Leadership, metrics: Arc<
             (now.current_term, now.last_applied.map_or(0, |log_id| log_id.index))
         };
         metrics.raft(leadership.is_established(), term, applied, log.bytes());
+        metrics.state(state.read(State::accounted_bytes));
         if log.bytes() > LOG_BYTES_MAX && raft.trigger().snapshot().await.is_err() {
             return;
         }

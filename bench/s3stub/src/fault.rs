@@ -34,6 +34,8 @@ pub struct Rule {
     pub method: &'static str,
     /// Part of the path and query that must occur, such as a key, `uploads` or `partNumber`.
     pub contains: String,
+    /// Part of them that must not occur, unless empty.
+    pub lacks: String,
     /// Matching requests that pass before the first fault.
     pub skip: usize,
     /// Faults before the rule is used up.
@@ -44,7 +46,7 @@ pub struct Rule {
 impl Rule {
     /// The next `times` requests with this method whose path and query contain `contains`.
     pub fn new(method: &'static str, contains: impl Into<String>, times: usize, fault: Fault) -> Self {
-        Self { method, contains: contains.into(), skip: 0, times, fault }
+        Self { method, contains: contains.into(), lacks: String::new(), skip: 0, times, fault }
     }
 
     #[must_use]
@@ -53,8 +55,15 @@ impl Rule {
         self
     }
 
+    #[must_use]
+    pub fn without(mut self, lacks: impl Into<String>) -> Self {
+        self.lacks = lacks.into();
+        self
+    }
+
     fn matches(&self, method: &str, target: &str) -> bool {
-        (self.method.is_empty() || self.method == method) && target.contains(&self.contains)
+        let lacks = self.lacks.is_empty() || !target.contains(&self.lacks);
+        (self.method.is_empty() || self.method == method) && target.contains(&self.contains) && lacks
     }
 }
 

@@ -12,6 +12,7 @@ use axum::http::header;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::answer::{self, Answer};
@@ -30,6 +31,8 @@ struct Shared {
     /// Region that requests must be signed for; empty: any.
     region: String,
     state: Mutex<Inner>,
+    /// Faults met so far.
+    met: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -61,7 +64,8 @@ impl Stub {
         let address = listener.local_addr()?;
         let mut inner = Inner::default();
         inner.bucket.exists = true;
-        let shared = Arc::new(Shared { name: name.to_owned(), region: region.to_owned(), state: Mutex::new(inner) });
+        let (name, region, met) = (name.to_owned(), region.to_owned(), watch::Sender::new(0));
+        let shared = Arc::new(Shared { name, region, state: Mutex::new(inner), met });
         let router = Router::new().fallback(handle).with_state(shared.clone());
         let task = tokio::spawn(async move {
             // Ends with the task; an error of accept is retried inside.
@@ -84,6 +88,17 @@ impl Stub {
     /// Adds a rule behind those that are there. The first that matches a request decides.
     pub fn fail(&self, rule: Rule) {
         self.shared.state.lock().rules.push(rule);
+    }
+
+    /// Requests that met a fault so far.
+    pub fn faults(&self) -> u64 {
+        *self.shared.met.borrow()
+    }
+
+    /// Returns when so many requests have met a fault since the start. Where a fault says so, they are carried out then.
+    pub async fn met(&self, faults: u64) {
+        // The sender lives in the same object.
+        let _ = self.shared.met.subscribe().wait_for(|met| *met >= faults).await;
     }
 
     /// Forgets all rules.
@@ -155,14 +170,19 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Answer {
         pick(&mut state.rules, &method, &target)
     };
     let call = Call { method: &method, head: &head, query: Query::new(head.uri.query().unwrap_or_default()) };
+    let met_it = fault.is_some().then(|| Met(&shared.met));
     match fault {
         None => shared.serve(&call, body),
         Some(Fault::Status(code, name)) => answer::error(code, name),
         Some(Fault::OkWithError(name)) => answer::error(200, name),
         Some(Fault::OkButNothing) => answer::with(200, &[("etag", "\"0\"".to_owned())], Body::empty()),
-        Some(Fault::Silence) => std::future::pending().await,
+        Some(Fault::Silence) => {
+            drop(met_it);
+            std::future::pending().await
+        }
         Some(Fault::SilenceAfter) => {
             shared.serve(&call, body);
+            drop(met_it);
             std::future::pending().await
         }
         Some(Fault::StatusAfter(code, name)) => {
@@ -176,6 +196,15 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Answer {
         Some(fault @ (Fault::CutBody(_) | Fault::ShortBody(_) | Fault::FlipBit(_))) => {
             damage(shared.serve(&call, body), &fault).await
         }
+    }
+}
+
+/// Counts a fault when what it does is done.
+struct Met<'a>(&'a watch::Sender<u64>);
+
+impl Drop for Met<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|met| *met += 1);
     }
 }
 

@@ -1,10 +1,11 @@
-//! The end of a run: all that stands in the chains is read back from the bookies and held against what was promised.
+//! The end of a run: all that stands in the chains is read back from bookies and bucket and held against what was promised.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use esker_metadata_core::ClosedSegment;
+use esker_metadata_core::{ClosedSegment, PartitionRecord};
 use esker_types::entry::CHAIN_START;
-use esker_types::{Entry, Offset, PartitionId, Rules};
+use esker_types::{Entry, Offset, PartitionId, Rules, SegmentId};
 
 use crate::client::records_of;
 use crate::oracle::Value;
@@ -15,9 +16,10 @@ impl<R: Rules> World<R> {
         for partition in self.partitions.clone() {
             let Some(record) = self.record(partition) else { continue };
             let mut log = BTreeMap::new();
+            self.read_folded(&record, &mut log);
             for closed in self.metadata.state.chain(partition).cloned().collect::<Vec<_>>() {
                 if closed.end_offset > record.log_start {
-                    self.read_segment(&closed, &mut log);
+                    self.read_closed(&record, &closed, &mut log);
                 }
             }
             self.check_chain(partition);
@@ -25,9 +27,49 @@ impl<R: Rules> World<R> {
         }
     }
 
-    /// I1: no gap and no overlap between the segments of a chain.
+    /// What the manifest lists, from the bucket alone.
+    fn read_folded(&mut self, record: &PartitionRecord, log: &mut BTreeMap<Offset, Value>) {
+        let Some(root) = &record.root else { return };
+        let entries = match self.folded(root, record.log_start) {
+            Ok(entries) => entries,
+            Err(why) => return self.oracle.fail("I10", format!("partition {}: {why}", record.id)),
+        };
+        for entry in entries {
+            let segment = SegmentId { partition: record.id, n: entry.n };
+            let kept = self.metadata.state.segment(segment).is_some() && entry.n >= record.copies_from;
+            match self.read_object(segment, &entry.place, (entry.digest, entry.end_offset)) {
+                Some(records) => log.extend(records),
+                None if kept => {}
+                None => {
+                    let text = format!("{segment} is not whole in its object {}", entry.place.key);
+                    self.oracle.fail("I10", text);
+                }
+            }
+        }
+    }
+
+    /// From bookies where metadata counts on them, else from its object.
+    fn read_closed(
+        &mut self,
+        record: &PartitionRecord,
+        closed: &Arc<ClosedSegment>,
+        log: &mut BTreeMap<Offset, Value>,
+    ) {
+        if closed.segment.n >= record.copies_from {
+            return self.read_segment(closed, log);
+        }
+        let end = (closed.digest, closed.end_offset);
+        match closed.object.as_ref().and_then(|place| self.read_object(closed.segment, place, end)) {
+            Some(records) => log.extend(records),
+            None => self.oracle.fail("I10", format!("{} is on no bookie and not in the bucket", closed.segment)),
+        }
+    }
+
+    /// I1: no gap and no overlap between the segments of a chain. Below the log start some are forgotten before others.
     fn check_chain(&mut self, partition: PartitionId) {
-        let chain: Vec<_> = self.metadata.state.chain(partition).cloned().collect();
+        let log_start = self.record(partition).map_or(0, |record| record.log_start);
+        let chain = self.metadata.state.chain(partition).filter(|closed| closed.end_offset > log_start);
+        let chain: Vec<_> = chain.cloned().collect();
         for pair in chain.windows(2) {
             if pair[0].end_offset != pair[1].base_offset {
                 let text = format!(

@@ -2,7 +2,7 @@
 //! disks that fail the way disks do, metadata whose answers get lost, and a nemesis that kills at any action.
 //!
 //! It drives the code that production runs: `Partition`, `BookieState`, the journal's blocks, scan and collection, and
-//! the metadata state machine. Only shells are simulated. [`run::run`] runs one seed, [`campaign::campaign`] many.
+//! the metadata state machine, the object tier's steps, manifest and formats. Only shells are simulated. [`run::run`] runs one seed, [`campaign::campaign`] many.
 //! The tests break the rules one by one; each mutant must be noticed.
 
 pub mod bookie;
@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod metadata;
 pub mod nemesis;
 pub mod network;
+pub mod objects;
 pub mod oracle;
 pub mod plan;
 pub mod queue;

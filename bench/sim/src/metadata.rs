@@ -65,6 +65,7 @@ impl<R: Rules> World<R> {
         } else if strikes(Fault::CommandLate, &mut self.rng) {
             self.cases.hit(Case::CommandAppliedLate);
             let late = patience + self.rng.latency_ns(mean * 20) * self.rng.range(1, 10);
+            let late = late.min(self.latest_ns(&asker));
             self.queue.after_ns(late, apply(false));
             true
         } else if strikes(Fault::CommandUnknown, &mut self.rng) || deaf {
@@ -128,7 +129,7 @@ impl<R: Rules> World<R> {
 
     /// Applies at once, checks what the state may never do, and lets watchers know.
     pub fn apply_now(&mut self, commands: &[Command]) -> Vec<CommandResult> {
-        let wall = WALL_START_MS + (self.queue.now().0 / 1_000_000) as i64;
+        let wall = self.wall_ms();
         let open_before: Vec<bool> = commands.iter().map(|command| self.opens_beside_open(command)).collect();
         let Applied { revision, results, delta } = self.metadata.state.apply::<R>(wall, commands);
         for ((command, result), beside) in commands.iter().zip(&results).zip(open_before) {
@@ -164,6 +165,8 @@ impl<R: Rules> World<R> {
         touched.sort_unstable();
         touched.dedup();
         for partition in touched {
+            self.note_root(partition);
+            self.check_places(partition);
             let Some(info) = self.metadata.state.partition_info(partition) else { continue };
             for gateway in 0..self.gateways.len() {
                 let delay = self.watch_delay(gateway);
@@ -192,6 +195,7 @@ impl<R: Rules> World<R> {
             Change::Segment(closed) => {
                 let as_closed = Closed { last: closed.last, end_offset: closed.end_offset, digest: closed.digest };
                 self.oracle.closed(closed.segment, as_closed);
+                self.note_offload(closed);
             }
             Change::PartitionGone(key) => {
                 for gateway in 0..self.gateways.len() {

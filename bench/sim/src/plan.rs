@@ -9,6 +9,7 @@ use esker_bookie_core::recovery::RecoveryLimits;
 use esker_gateway_core::partition::{Config, Settings};
 use esker_types::Quorum;
 
+use crate::objects::ObjectsPlan;
 use crate::rng::Rng;
 
 macro_rules! faults {
@@ -57,7 +58,21 @@ faults! {
     GoneForGood,
     Retention,
     TopicDelete,
+    /// The store answers 503 for a while.
+    StoreDown,
+    /// Requests to the store work unheard, late, or not at all.
+    StoreUnknown,
+    /// Bodies are stored or read damaged.
+    StoreDamage,
+    /// What a gateway cached of objects rots.
+    CacheRot,
+    /// Bookies ask metadata that knows of nothing what they may drop.
+    MetadataAmnesia,
 }
+
+/// Drawn for seeds with a bucket, from a chance of their own.
+const OF_THE_TIER: &[Fault] =
+    &[Fault::StoreDown, Fault::StoreUnknown, Fault::StoreDamage, Fault::CacheRot, Fault::MetadataAmnesia];
 
 /// A set of [`Fault`]s.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -150,7 +165,12 @@ pub struct Plan {
     /// Acts of the nemesis before everything heals.
     pub acts: u32,
     pub faults: Faults,
+    /// None: segments stay on bookies.
+    pub objects: Option<ObjectsPlan>,
 }
+
+/// Seeds with a bucket, per mille.
+const WITH_OBJECTS: u64 = 400;
 
 const QUORUMS: [(u8, u8); 6] = [(1, 1), (2, 2), (3, 2), (3, 3), (4, 3), (5, 3)];
 
@@ -185,16 +205,35 @@ impl Plan {
             nemesis_us: *rng.pick(&[500, 2_000, 10_000, 40_000]),
             acts: rng.range(3, 18) as u32,
             faults: Faults::default(),
+            objects: None,
         };
         // A seed with every fault on at once seldom gets deep into any: each takes a random subset.
         let density = *rng.pick(&[60, 150, 300, 500]);
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().filter(|fault| !OF_THE_TIER.contains(fault)) {
             if rng.chance(density) {
                 plan.faults = plan.faults.with(*fault);
             }
         }
         plan.lean(&mut rng);
+        plan.add_objects(&mut Rng::new(seed ^ 0x0b1e_c700_a11d));
         plan
+    }
+
+    /// History in a bucket: short segments, and what may happen to them there.
+    fn add_objects(&mut self, rng: &mut Rng) {
+        if !rng.chance(WITH_OBJECTS) {
+            return;
+        }
+        self.segment_bytes = *rng.pick(&[900, 2_000, 4_000]);
+        self.batches += rng.range(2, 8);
+        self.objects = Some(ObjectsPlan::draw(self, rng));
+        let often =
+            [Fault::Retention, Fault::OwnerStorm, Fault::GatewayCrash, Fault::CommandUnknown, Fault::CommandLate];
+        for fault in OF_THE_TIER.iter().chain(&often) {
+            if rng.chance(350) {
+                self.faults = self.faults.with(*fault);
+            }
+        }
     }
 
     /// Bends the random plan towards a scenario.

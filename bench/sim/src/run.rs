@@ -12,6 +12,7 @@ use crate::gateway::Gateway;
 use crate::metadata::Metadata;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
+use crate::objects::Objects;
 use crate::oracle::{Oracle, PLAIN_FROM, Violation};
 use crate::plan::Plan;
 use crate::queue::Queue;
@@ -78,6 +79,7 @@ impl<R: Rules> World<R> {
             producers: Vec::new(),
             readers: Vec::new(),
             nemesis,
+            objects: Objects::new(&plan),
             partitions: Vec::new(),
             unknown_rate,
             healed: false,
@@ -106,7 +108,26 @@ impl<R: Rules> World<R> {
             }
             return;
         }
+        self.settle_history();
         self.read_all_back();
+        self.check_leaks();
+    }
+
+    /// What is closed reaches the bucket; then long enough passes for graves and leaks to be emptied.
+    fn settle_history(&mut self) {
+        let Some(plan) = self.plan.objects else { return };
+        if !self.until(World::tier_is_settled, CONVERGE) {
+            if self.oracle.violation().is_none() && !self.oracle.beyond_model && !self.oracle.may_stall {
+                let backlog: Vec<_> = self.partitions.iter().map(|p| (*p, self.backlog(*p))).collect();
+                self.oracle.fail("live", format!("segments wait for the bucket long after healing: {backlog:?}"));
+            }
+            return;
+        }
+        let late = Duration::from_millis(plan.late_ms() as u64 + plan.unit_ms as u64);
+        self.until(|_| false, late);
+        self.objects.skipped_ms += plan.grace_ms();
+        self.until(|_| false, Duration::from_millis(4 * plan.unit_ms as u64));
+        self.objects.skipped_ms += plan.sweep_age_ms();
     }
 
     pub fn report(self) -> Report {
@@ -170,6 +191,9 @@ impl<R: Rules> World<R> {
         }
         let pause = self.rng.latency_ns(self.plan.nemesis_us + self.plan.metadata_us * 4);
         self.queue.after_ns(pause, What::Nemesis);
+        if self.plan.objects.is_some() {
+            self.queue.after_ns(pause, What::Sweep);
+        }
     }
 
     pub fn cluster_id(&self) -> ClusterId {
@@ -200,6 +224,8 @@ impl<R: Rules> World<R> {
         self.healed = true;
         self.healed_at = now;
         self.doomed = None;
+        self.objects.bucket.heal();
+        self.objects.amnesia_until = Time::ZERO;
         self.network.heal();
         for g in 0..self.gateways.len() {
             let pause = std::mem::take(&mut self.gateways[g].pause.on);

@@ -30,6 +30,9 @@ pub fn shrink(plan: &Plan, report: Report, run: fn(&Plan, bool) -> Report, tries
 fn candidates(plan: &Plan) -> Vec<Plan> {
     let without = |fault: &Fault| Plan { faults: plan.faults.without(*fault), ..plan.clone() };
     let mut out: Vec<Plan> = Fault::ALL.iter().filter(|fault| plan.faults.has(**fault)).map(without).collect();
+    if plan.objects.is_some() {
+        out.push(Plan { objects: None, ..plan.clone() });
+    }
     if plan.acts > 1 {
         out.push(Plan { acts: plan.acts / 2, ..plan.clone() });
         out.push(Plan { acts: plan.acts - 1, ..plan.clone() });

@@ -83,6 +83,30 @@ cases! {
     OutOfRangeServed,
     RunConverged,
     ReadFromBookie,
+    GcDroppedSegment,
+    StoreDown,
+    /// A request to the store that its client heard no success of.
+    StoreFailed,
+    ObjectWritten,
+    ObjectDamagedInPut,
+    ObjectVerified,
+    /// What was written is not there, or not the segment.
+    ObjectBad,
+    OffloadCommitted,
+    /// A committed object was damaged later.
+    ObjectRotted,
+    SecondReadFailed,
+    StepRejected,
+    PagesWritten,
+    GravesEmptied,
+    Swept,
+    Pinned,
+    ReadFromBucket,
+    ReadFromCache,
+    CacheDamaged,
+    /// A reader held on to a version of the manifest for longer than it is kept.
+    ReaderTooLate,
+    MetadataAmnesia,
 }
 
 /// How often each case was met.

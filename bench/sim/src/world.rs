@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::metadata::{Asker, Metadata};
 use crate::nemesis::Nemesis;
 use crate::network::{Network, Node};
+use crate::objects::{BucketRead, Late, Objects};
 use crate::oracle::Oracle;
 use crate::plan::{Fault, Plan};
 use crate::queue::Queue;
@@ -62,6 +63,10 @@ pub enum What {
     Nemesis,
     Resume { node: Node, pause: u64 },
     Mend { from: Node, to: Node },
+    TierTick { gateway: usize, life: u64, partition: PartitionId },
+    BucketRead(Box<BucketRead>),
+    Late(Late),
+    Sweep,
     Strike { fault: Fault, bookie: usize },
 }
 
@@ -79,7 +84,9 @@ impl What {
             | Self::SessionLost { gateway: g, .. }
             | Self::GatewayTick { gateway: g, .. }
             | Self::Link { gateway: g, .. }
+            | Self::TierTick { gateway: g, .. }
             | Self::GatewayBoot { gateway: g, .. } => gateway(*g),
+            Self::BucketRead(read) => gateway(read.gateway),
             Self::BookieBoot { bookie, .. } | Self::BookieTick { bookie, .. } => Some(Node::Bookie(*bookie as u16)),
             _ => None,
         }
@@ -108,6 +115,7 @@ pub struct World<R: Rules> {
     pub producers: Vec<Producer>,
     pub readers: Vec<Reader>,
     pub nemesis: Nemesis,
+    pub objects: Objects,
     /// Partitions that still exist.
     pub partitions: Vec<PartitionId>,
     /// Per mille of commands that meet each command fault that is on.
@@ -176,6 +184,10 @@ impl<R: Rules> World<R> {
             What::Resume { node, pause } => self.on_resume(node, pause),
             What::Strike { fault, bookie } => self.on_strike(fault, bookie),
             What::Mend { from, to } => self.network.join(from, to),
+            What::TierTick { gateway, life, partition } => self.on_tier_tick(gateway, life, partition),
+            What::BucketRead(read) => self.on_bucket_read(*read),
+            What::Late(late) => self.on_late(late),
+            What::Sweep => self.on_sweep(),
         }
         self.trace.tick(now);
     }

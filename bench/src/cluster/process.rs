@@ -39,6 +39,8 @@ pub struct RoleProcess {
     pub esker: PathBuf,
     /// Behind the role's word on the command line.
     pub args: Vec<String>,
+    /// Besides what this process has in its own.
+    pub env: BTreeMap<String, String>,
     child: Option<Child>,
 }
 
@@ -46,7 +48,7 @@ impl RoleProcess {
     pub fn new(id: String, role: &str, addresses: BTreeMap<String, String>, folder: PathBuf, esker: PathBuf) -> Self {
         let (data, config) = (folder.join("data"), folder.join("config.toml"));
         let args = vec!["--config".to_owned(), config.to_string_lossy().into_owned()];
-        Self { id, role: role.to_owned(), addresses, data, config, esker, args, child: None }
+        Self { id, role: role.to_owned(), addresses, data, config, esker, args, env: BTreeMap::new(), child: None }
     }
 
     pub fn info(&self) -> RoleInfo {
@@ -72,7 +74,7 @@ impl RoleProcess {
         let open = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = open.with_context(|| format!("can't write {}", self.log_path().display()))?;
         let mut command = Command::new(&self.esker);
-        command.arg(&self.role).args(&self.args);
+        command.arg(&self.role).args(&self.args).envs(&self.env);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("can't start {}", self.esker.display()))?;
         self.child = Some(child);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_cache_core::manifest::{PAGE_VERSION, PageRef};
-use esker_cache_core::object::{Footer, Identity, OBJECT_VERSION, verify_block};
+use esker_cache_core::object::{Footer, Identity, OBJECT_VERSION, verify_cached};
 use esker_metadata_core::ObjectPlace;
-use esker_types::{SegmentId, checksum};
+use esker_types::{AllRules, SegmentId, checksum};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -86,7 +86,7 @@ impl Source for Located {
     fn check(&self, want: &Want, bytes: &Bytes) -> bool {
         // Blocks are in the order of their positions.
         let Ok(at) = self.footer.blocks.binary_search_by_key(&want.start, |block| block.position) else { return false };
-        verify_block(&self.identity, self.segment, at as u32, &self.footer.blocks[at], bytes)
+        verify_cached::<AllRules>(&self.identity, self.segment, at as u32, &self.footer.blocks[at], bytes)
     }
 
     fn load(&self, wants: Vec<Want>) -> BoxFuture<'static, Result<Vec<Bytes>, Error>> {

@@ -95,6 +95,21 @@ impl Location {
         }
     }
 
+    /// The store, and the key that stands in place of a prefix's last part: how one object of a store is named. None for
+    /// a store without a prefix, and for folders, where every file has a path.
+    pub fn split_key(mut self) -> Option<(Self, String)> {
+        let prefix = match &mut self {
+            Self::S3(S3 { prefix, .. }) | Self::Google { prefix, .. } | Self::Azure { prefix, .. } => prefix,
+            Self::File { .. } | Self::Memory => return None,
+        };
+        let (parent, key) = match prefix.rsplit_once('/') {
+            Some((parent, key)) => (parent.to_owned(), key.to_owned()),
+            None => (String::new(), prefix.clone()),
+        };
+        *prefix = parent;
+        (!key.is_empty()).then_some((self, key))
+    }
+
     /// For messages: where it is, without the query.
     pub fn describe(&self) -> String {
         let join = |scheme: &str, bucket: &str, prefix: &str| {
@@ -219,6 +234,16 @@ mod tests {
         assert!(line("nonsense").contains("not a URL"));
         assert!(line("s3://b?endpoint=localhost:9000").contains("endpoint must be"));
         assert!(line("s3://b/p%20q").contains("only A-Z"));
+    }
+
+    #[test]
+    fn an_object_is_named_by_its_store_and_its_key() {
+        let split = |url: &str| Location::parse(url).expect("valid").split_key();
+        let (store, key) = split("s3://b/logs/0/7/4/3-1?region=r").expect("a key");
+        assert_eq!((store.describe(), key), ("s3://b/logs/0/7/4".to_owned(), "3-1".to_owned()));
+        let (store, key) = split("gs://b/x").expect("a key");
+        assert_eq!((store.describe(), key), ("gs://b".to_owned(), "x".to_owned()));
+        assert_eq!((split("az://c"), split("memory:")), (None, None));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Upload {
 
     async fn send(&mut self, payload: PutPayload) -> Result<(), Error> {
         if matches!(self.sink, Sink::None) {
-            self.sink = self.begin().await?;
+            self.sink = begin(&self.store, &self.path, &self.key, self.class).await?;
         }
         let bytes = payload.content_length() as u64;
         match &mut self.sink {
@@ -181,19 +181,6 @@ impl Upload {
             }
             Sink::None | Sink::Closed => Err(Error::new(Kind::Invalid, "write", self.key.as_str(), "already closed")),
         }
-    }
-
-    async fn begin(&self) -> Result<Sink, Error> {
-        let task = Task { operation: "begin", subject: &self.key, class: self.class, bytes: 0 };
-        let inner = &self.store.inner;
-        let failed = |e| Error::from_store(task.operation, &self.key, e);
-        let Some(parts) = &inner.parts else {
-            let options = PutMultipartOptions::default();
-            return inner.objects.put_multipart_opts(&self.path, options).await.map(Sink::File).map_err(failed);
-        };
-        // An upload whose id is lost with the answer is removed by the bucket's lifecycle rule.
-        let id = self.store.run(task, || async { parts.create_multipart(&self.path).await.map_err(failed) }).await?;
-        Ok(Sink::Parts(Parts { store: parts.clone(), id, running: JoinSet::new(), done: Vec::new() }))
     }
 
     async fn complete(&mut self) -> Result<(), Error> {
@@ -273,6 +260,20 @@ impl Parts {
 fn forgotten(key: &str) -> Error {
     let detail = "the store has forgotten the upload: write the object again";
     Error::new(Kind::NotFound, "write", key, detail)
+}
+
+/// No method: a file on its way is not `Sync`, and the future must be `Send`.
+async fn begin(store: &Store, path: &Path, key: &str, class: Class) -> Result<Sink, Error> {
+    let task = Task { operation: "begin", subject: key, class, bytes: 0 };
+    let inner = &store.inner;
+    let failed = |e| Error::from_store(task.operation, key, e);
+    let Some(parts) = &inner.parts else {
+        let options = PutMultipartOptions::default();
+        return inner.objects.put_multipart_opts(path, options).await.map(Sink::File).map_err(failed);
+    };
+    // An upload whose id is lost with the answer is removed by the bucket's lifecycle rule.
+    let id = store.run(task, || async { parts.create_multipart(path).await.map_err(failed) }).await?;
+    Ok(Sink::Parts(Parts { store: parts.clone(), id, running: JoinSet::new(), done: Vec::new() }))
 }
 
 impl Drop for Upload {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{From, starting_point};
+use crate::commands::{From, quorum_of_topics, starting_point};
 
 #[derive(Parser)]
 #[command(
@@ -53,6 +53,11 @@ pub enum Command {
     /// Buckets for old segments: make one ready, and check that it does what it must
     #[command(subcommand)]
     Bucket(Bucket),
+    /// Objects of a bucket, read without a cluster
+    #[command(subcommand)]
+    Object(Object),
+    /// Make a lost cluster's metadata anew from its bucket
+    Recover(Recover),
     /// Certificates for a cluster
     #[command(subcommand)]
     Tls(Tls),
@@ -81,6 +86,10 @@ pub struct Standalone {
     /// Address for health and metrics
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub http: String,
+    /// Where closed segments go: file:///dir, s3://bucket/prefix, gs://, az://; "none": they stay in the journals
+    /// [default: the folder objects/ below --data]
+    #[arg(long, value_name = "URL")]
+    pub object_store: Option<String>,
     /// Override a setting, for example bookie.journal.group-bytes=1MiB
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
@@ -455,6 +464,18 @@ pub enum Bucket {
         #[command(flatten)]
         output: Output,
     },
+    /// Delete what nothing in the cluster's bucket reaches, such as objects of a gateway that died before it could commit
+    /// them, once they are older than objects.sweep-age. Gateways do so by themselves every objects.sweep-interval.
+    /// Example: esker bucket sweep --dry-run
+    Sweep {
+        /// Say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Try reading, writing, conditional creation, ranged reads, uploads in parts and deleting, each by name.
     /// Example: esker bucket check file:///srv/esker
     Check {
@@ -463,6 +484,58 @@ pub enum Bucket {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Subcommand)]
+pub enum Object {
+    /// Print what an object holds: segments, offsets, times, block index, and the records if asked.
+    /// Example: esker object dump s3://logs/prod/0/7/4/3-1?region=eu-central-1
+    Dump {
+        /// A file, or the URL of a store with the object's key behind it
+        #[arg(value_name = "FILE-or-URL")]
+        object: String,
+        /// Read the blocks too, and print every record
+        #[arg(long)]
+        records: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check every checksum, the order of entries and batches, and the digest. Example: esker object verify 3-1
+    Verify {
+        #[arg(value_name = "FILE-or-URL")]
+        object: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Topics, settings and all records that were in the bucket come back, at their offsets; what was on the lost storage nodes
+/// alone is declared lost, and new records go on behind it.
+#[derive(Args)]
+#[command(after_help = "Example: esker recover --from s3://logs/prod?region=eu-central-1 --data esker-data")]
+pub struct Recover {
+    /// The bucket of the lost cluster
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Folder of a new standalone broker; its metadata must not exist yet
+    #[arg(long, default_value = "esker-data")]
+    pub data: PathBuf,
+    /// Instead of a folder: blank metadata nodes that run
+    #[arg(long, value_name = "NAME=ADDRESS", value_delimiter = ',', conflicts_with = "data")]
+    pub voters: Vec<String>,
+    /// A certain copy of the metadata instead of the newest, as named in the bucket: metadata/...
+    #[arg(long, value_name = "NAME")]
+    pub backup: Option<String>,
+    /// Copies and acks of all topics, for a cluster of another size than the lost one
+    #[arg(long = "quorum", value_name = "W/A", value_parser = quorum_of_topics)]
+    pub quorum_of_topics: Option<esker_types::Quorum>,
+    /// Say what would come back, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub quorum: Quorum,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Subcommand)]

@@ -78,6 +78,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Partition(command) => commands::partition::run(command).await,
         Command::Group(command) => commands::group::run(command).await,
         Command::Bucket(command) => commands::bucket::run(command).await,
+        Command::Object(command) => commands::object::run(command).await,
+        Command::Recover(args) => commands::recover::run(args).await,
         Command::Tls(command) => commands::tls::run(command),
         Command::Config(command) => commands::config::run(command),
     }

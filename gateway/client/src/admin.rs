@@ -2,7 +2,8 @@ use esker_types::{Offset, opcode::client as op};
 use esker_wire::native::{
     AlterTopic, ClusterStatus, CreateTopic, CreatedTopic, DeleteRecords, DeleteTopic, DeletedRecords, Done, DrainNode,
     Drained, ForceClose, ForceClosed, GetClusterStatus, GetMetadata, KeyValue, ListOffsets, ListSegments,
-    ListedOffsets, ListedSegments, Metadata, MovePartition, MovedPartition, PartitionName, SegmentInfo, TopicInfo,
+    ListedOffsets, ListedSegments, Metadata, MovePartition, MovedPartition, PartitionName, SegmentInfo, SweepBucket,
+    SweptBucket, TopicInfo,
 };
 
 use crate::call::{self, Call};
@@ -152,5 +153,12 @@ impl Admin {
     pub async fn force_close(&self, topic: &str, partition: u32) -> Result<ForceClosed, Error> {
         let request = ForceClose { partition: name(topic, partition), accept_data_loss: true };
         self.any(Call::new("force close", op::CALL_FORCE_CLOSE, &request).once()).await
+    }
+
+    /// One page of names of the bucket: finds, and unless `dry_run` deletes, what nothing reaches. Go on with `after` =
+    /// the answer's `next` until that is empty.
+    pub async fn sweep_bucket(&self, after: &str, dry_run: bool) -> Result<SweptBucket, Error> {
+        let request = SweepBucket { after: after.to_owned(), dry_run };
+        self.any(Call::new("sweep the bucket", op::CALL_SWEEP_BUCKET, &request)).await
     }
 }

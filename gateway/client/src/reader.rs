@@ -53,12 +53,15 @@ pub struct ReaderConfig {
     pub skip_lost: bool,
     /// Bytes of one push, 1 KiB..=16 MiB.
     pub push_bytes: u32,
+    /// Address of a gateway to read closed segments from, whoever owns the partition: one in the same zone, say. The owner
+    /// serves the rest.
+    pub near: Option<String>,
     pub decode: DecodeLimits,
 }
 
 impl ReaderConfig {
     pub fn new(start: Start) -> Self {
-        Self { start, end: None, skip_lost: false, push_bytes: 1 << 20, decode: DecodeLimits::default() }
+        Self { start, end: None, skip_lost: false, push_bytes: 1 << 20, near: None, decode: DecodeLimits::default() }
     }
 }
 
@@ -331,8 +334,16 @@ impl Reader {
     /// Finds the owner and opens the stream there. Comes back without one if that has to be tried again.
     async fn reopen(&mut self) -> Result<(), ReadError> {
         let since = *self.trouble_since.get_or_insert_with(Instant::now);
+        if let Some(near) = self.config.near.take() {
+            // Once: where its closed segments end, and whenever it fails, the owner goes on.
+            let opened = self.open_at(&Owner { epoch: 0, addresses: vec![near] }, true).await;
+            if matches!(opened, Opened::Yes) {
+                self.trouble_since = None;
+                return Ok(());
+            }
+        }
         let opened = match self.client.cluster.owner(&self.topic, self.partition).await {
-            Ok(Some(owner)) => self.open_at(&owner).await,
+            Ok(Some(owner)) => self.open_at(&owner, false).await,
             Ok(None) => Opened::Again(ReadError::Client(Error::Unreachable(format!(
                 "nobody owns {}/{} at the moment",
                 self.topic, self.partition
@@ -368,7 +379,7 @@ impl Reader {
         }
     }
 
-    async fn open_at(&mut self, owner: &Owner) -> Opened {
+    async fn open_at(&mut self, owner: &Owner, any_gateway: bool) -> Opened {
         let Some(server) = owner.addresses.first() else { return self.lost_owner(owner, "it has no address") };
         let connection = match self.client.cluster.pool.connection(server, u64::from(self.partition)).await {
             Ok(connection) => connection,
@@ -376,7 +387,7 @@ impl Reader {
             Err(error) => return Opened::No(error.into()),
         };
         let heard = connection.heard();
-        let answer = match tokio::time::timeout(SILENCE, self.ask(&connection)).await {
+        let answer = match tokio::time::timeout(SILENCE, self.ask(&connection, any_gateway)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(reason)) => return self.lost_owner(owner, &reason),
             Err(_) => {
@@ -404,7 +415,11 @@ impl Reader {
         Opened::Yes
     }
 
-    async fn ask(&self, connection: &Connection) -> Result<(SendStream, FrameReader, Frame), String> {
+    async fn ask(
+        &self,
+        connection: &Connection,
+        any_gateway: bool,
+    ) -> Result<(SendStream, FrameReader, Frame), String> {
         let start = self.next.map_or(self.config.start, Start::Offset);
         let request = ReadOpen {
             partition: Some(PartitionName {
@@ -416,6 +431,7 @@ impl Reader {
             end_offset: self.config.end.unwrap_or(0).max(0),
             push_bytes_max: self.config.push_bytes.clamp(1 << 10, 16 << 20),
             skip_lost: self.config.skip_lost,
+            any_gateway,
         };
         let (mut send, mut frames) = connection.open_stream().await.map_err(|e| e.to_string())?;
         let frame = Frame::new(opcode::client::READ_OPEN, 1, &request);

@@ -34,7 +34,7 @@ pub use self::event::{
     Alarm, Completed, Effect, EntriesRead, Event, MemberChoice, Phase, ProposeOutcome, RecordRead, Refusal, Settings,
     Tag, Ticket, Transfer,
 };
-pub use self::read::{Bounds, Location, Place};
+pub use self::read::{Bounds, Location, Place, locate_closed};
 pub use self::snapshot::SnapshotPayload;
 
 use self::active::{Active, Fall, Tail, refuse};

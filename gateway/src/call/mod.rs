@@ -1,7 +1,9 @@
 //! Calls: one request, one answer. What changes metadata goes through the quorum; what asks is answered from this
 //! gateway's copy, or by the partition's owner where only it knows.
 
+mod bucket;
 mod cluster;
+mod folded;
 mod groups;
 mod metadata;
 mod partitions;
@@ -52,6 +54,7 @@ pub async fn answer(client: &Client, frame: &Frame) -> Option<Frame> {
         opcode::client::CALL_DRAIN_GATEWAY => call!(cluster::drain_gateway),
         opcode::client::CALL_DRAIN_BOOKIE => call!(cluster::drain_bookie),
         opcode::client::CALL_FORCE_CLOSE => call!(partitions::force_close),
+        opcode::client::CALL_SWEEP_BUCKET => call!(bucket::sweep),
         opcode::client::CALL_LIST_GROUPS => call!(groups::list),
         opcode::client::CALL_DESCRIBE_GROUP => call!(groups::describe),
         opcode::client::CALL_RESET_OFFSETS => call!(groups::reset_offsets),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Frame, Offset, PartitionId, opcode};
-use esker_wire::native::{OffsetRange, ReadBatches, ReadOpen, ReadOpened};
+use esker_wire::native::{OffsetRange, Position, ReadBatches, ReadOpen, ReadOpened};
 use tokio::sync::watch;
 
 use super::connection::Client;
@@ -73,7 +73,12 @@ async fn begin(client: &Client, open: &Frame) -> Result<(Reading, ReadOpened), E
     let start = request.start.ok_or_else(|| invalid("READ_OPEN does not say where to start".to_owned()))?;
     let action: for<'a> fn(&'a str, PartitionId) -> Action<'a> = |topic, partition| Action::Read { topic, partition };
     let record = gateway.resolve(&client.principal, request.partition.as_ref(), action).await?;
-    let handle = gateway.owned(record.id).await?;
+    let handle = match gateway.owned(record.id).await {
+        Err(error) if request.any_gateway && error.error_code() == Some(ErrorCode::NotOwner) => {
+            closed(gateway, record.id, &start).ok_or(error)?
+        }
+        owned => owned?,
+    };
     let news = ready(gateway, &handle, RECOVERY_WAIT).await?;
     let found = find_position(gateway, &handle, news, start).await?;
     let opened = ReadOpened {
@@ -98,6 +103,18 @@ async fn begin(client: &Client, open: &Frame) -> Result<(Reading, ReadOpened), E
         lost: None,
     };
     Ok((reading, opened))
+}
+
+/// What is closed of a partition that another gateway owns, if the reader begins in it.
+fn closed(gateway: &Gateway, id: PartitionId, start: &Position) -> Option<Arc<Handle>> {
+    let record = gateway.view.read(|state| state.partition(id).cloned())?;
+    let (from, end) = (record.log_start, record.last.as_ref()?.end_offset);
+    let begins = match start {
+        Position::Earliest(_) => from < end,
+        Position::Offset(offset) => (from..end).contains(offset),
+        Position::Latest(_) | Position::TimeMs(_) => false,
+    };
+    begins.then(|| Arc::new(Handle::closed(id, record.topic, record.epoch, from, end)))
 }
 
 /// Waits until the partition's owner has recovered it: before, nobody knows what may be read.
@@ -129,6 +146,9 @@ impl Reading {
             if self.lost.is_some() {
                 self.push(&[], news, writer).await?;
             }
+            if self.handle.closed_only {
+                return Err(Stop::Error(self.gateway.not_owner(self.handle.id, ErrorCode::NotOwner)));
+            }
             // Cancel-safe: both only wait.
             tokio::select! {
                 biased;
@@ -143,7 +163,10 @@ impl Reading {
     async fn push_some(&mut self, news: News, writer: &mut FrameWriter) -> Result<(), Stop> {
         let metrics = &self.gateway.metrics;
         let limit = news.high_watermark;
-        if let Some(entries) = self.gateway.tail.read(self.handle.id, self.offset, limit, self.push_bytes) {
+        // What is cached of a partition may be from a time when we owned it, and wrote what was never acked.
+        if !self.handle.closed_only
+            && let Some(entries) = self.gateway.tail.read(self.handle.id, self.offset, limit, self.push_bytes)
+        {
             metrics.tail_hits.inc();
             return self.push(&entries, news, writer).await;
         }

@@ -16,6 +16,8 @@ pub struct Handle {
     pub limits: Limits,
     /// Bytes that may still be appended before something is answered. Producers wait here, and so does their stream.
     pub room: Arc<Semaphore>,
+    /// Another gateway owns the partition: only closed segments can be read here, and the news never change.
+    pub closed_only: bool,
     news: watch::Sender<News>,
 }
 
@@ -63,8 +65,16 @@ impl Handle {
             topic,
             limits: Limits::default(),
             room: Arc::new(Semaphore::new(room)),
+            closed_only: false,
             news: watch::Sender::new(news),
         }
+    }
+
+    /// For reading the closed segments of a partition that another gateway owns, [`log_start`, `end`).
+    pub fn closed(id: PartitionId, topic: TopicId, epoch: Epoch, log_start: Offset, end: Offset) -> Self {
+        let phase = Phase::Ready { epoch };
+        let news = News { phase, epoch, high_watermark: end, log_start, gone: false };
+        Self { closed_only: true, news: watch::Sender::new(news), ..Self::new(id, topic, 0) }
     }
 
     pub fn news(&self) -> News {

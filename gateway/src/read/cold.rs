@@ -2,24 +2,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_bookie_client::{ReadFailure, ReadRange};
-use esker_gateway_core::partition::{Location, Place};
+use esker_gateway_core::partition::{Location, Place, locate_closed};
+use esker_metadata_core::RootPlace;
 use esker_types::entry::ENTRY_HEADER_LEN;
 use esker_types::error::ErrorInfo;
 use esker_types::{EntryHeader, EntryId, EntryKind, ErrorCode, Offset};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::bucket::BucketCursor;
 use super::{Chunk, ReadError};
 use crate::gateway::Gateway;
 use crate::partition::Handle;
 use crate::shard::Control;
 use crate::tail::CachedEntry;
 
-/// Reads one partition from bookies, forward, and keeps one read ahead of its client.
+/// Reads one partition from bookies and the bucket, forward, and keeps reads ahead of its client.
 pub struct ColdReader {
     gateway: Arc<Gateway>,
     handle: Arc<Handle>,
     cursor: Option<Cursor>,
+    bucket: Option<BucketCursor>,
 }
 
 /// Where reading goes on.
@@ -44,12 +47,34 @@ const SCAN_MAX: u64 = 2;
 
 impl ColdReader {
     pub fn new(gateway: Arc<Gateway>, handle: Arc<Handle>) -> Self {
-        Self { gateway, handle, cursor: None }
+        Self { gateway, handle, cursor: None, bucket: None }
     }
 
     /// What is stored at `offset`, as far as it is acked. Reading on where the last chunk ended costs no search.
     pub async fn read(&mut self, offset: Offset) -> Result<Chunk, ReadError> {
+        // A cursor that was made for this very offset.
+        let (mut missed, mut fresh) = (false, false);
         loop {
+            if let Some(mut bucket) = self.bucket.take().filter(|bucket| bucket.offset == offset) {
+                match bucket.read(self.handle.id).await {
+                    Ok(found) if !found.is_empty() => {
+                        self.bucket = Some(bucket);
+                        return Ok(Chunk::Entries(found));
+                    }
+                    // A manifest and an object that do not agree: asking again would not end.
+                    Ok(_) if fresh => {
+                        let message = format!(
+                            "no object of partition {} holds offset {offset}, where one should",
+                            self.handle.id
+                        );
+                        return Err(ErrorInfo::new(ErrorCode::Internal, message));
+                    }
+                    Ok(_) => {}
+                    // The object may have moved since: metadata is asked once more (R15).
+                    Err(error) if missed => return Err(error),
+                    Err(_) => missed = true,
+                }
+            }
             let mut cursor =
                 match self.cursor.take().filter(|cursor| cursor.offset == offset && cursor.next < cursor.place.entries)
                 {
@@ -57,10 +82,26 @@ impl ColdReader {
                     None => match self.locate(offset).await? {
                         Location::End => return Ok(Chunk::End),
                         Location::Lost { from, to } => return Ok(Chunk::Lost { from, to }),
+                        Location::Folded(root) => {
+                            (self.bucket, fresh) = (self.folded(offset, &root).await?, true);
+                            continue;
+                        }
+                        Location::Segment(place) if place.copies.is_empty() => {
+                            (self.bucket, fresh) = (Some(self.object(offset, &place)?), true);
+                            continue;
+                        }
                         Location::Segment(place) => self.seek(place, offset).await?,
                     },
                 };
-            let entries = self.fetch(&mut cursor).await?;
+            let entries = match (self.fetch(&mut cursor).await, &cursor.place.object) {
+                (Ok(entries), _) => entries,
+                (Err(_), Some(_)) if !missed && self.gateway.bucket.is_some() => {
+                    (self.bucket, fresh) = (Some(self.object(offset, &cursor.place)?), true);
+                    missed = true;
+                    continue;
+                }
+                (Err(error), _) => return Err(error),
+            };
             cursor.next += entries.len() as u64;
             let found = readable(&entries, offset, cursor.place.end_offset)?;
             if let Some(last) = found.last() {
@@ -79,8 +120,33 @@ impl ColdReader {
         }
     }
 
+    fn object(&self, offset: Offset, place: &Place) -> Result<BucketCursor, ReadError> {
+        let Some(object) = place.object.clone() else {
+            let message = format!("segment {} has neither copies nor an object", place.segment);
+            return Err(ErrorInfo::new(ErrorCode::OffsetNotAvailable, message));
+        };
+        BucketCursor::at_object(&self.gateway, offset, place.segment, object, place.end_offset)
+    }
+
+    /// A manifest without the offset is an older one than the record that pointed to it: never "not there".
+    async fn folded(&self, offset: Offset, root: &RootPlace) -> Result<Option<BucketCursor>, ReadError> {
+        match BucketCursor::at_root(&self.gateway, offset, self.handle.id, root).await? {
+            Some(cursor) => Ok(Some(cursor)),
+            None => {
+                let message = format!("offset {offset} is not in the manifest of partition {}", self.handle.id);
+                Err(ErrorInfo::new(ErrorCode::OffsetNotAvailable, message))
+            }
+        }
+    }
+
     /// Asks the partition's owner core, which knows what may be served.
     async fn locate(&self, offset: Offset) -> Result<Location, ReadError> {
+        if self.handle.closed_only {
+            let info = self.gateway.view.read(|state| state.partition_info(self.handle.id));
+            let readable = info.as_ref().filter(|info| offset >= info.record.log_start);
+            let found = readable.and_then(|info| locate_closed(info, offset));
+            return found.ok_or_else(|| self.gateway.not_owner(self.handle.id, ErrorCode::NotOwner));
+        }
         let (reply, answer) = oneshot::channel();
         self.gateway.shards.tell(self.handle.id, Control::Locate { partition: self.handle.id, offset, reply }).await;
         match answer.await {
@@ -157,7 +223,7 @@ impl ColdReader {
 }
 
 /// The entries with records that end behind `offset` and may be served.
-fn readable(entries: &[Bytes], offset: Offset, end: Offset) -> Result<Vec<CachedEntry>, ReadError> {
+pub(super) fn readable(entries: &[Bytes], offset: Offset, end: Offset) -> Result<Vec<CachedEntry>, ReadError> {
     let mut found = Vec::with_capacity(entries.len());
     for bytes in entries {
         let header = EntryHeader::decode(bytes)

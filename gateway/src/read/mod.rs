@@ -1,9 +1,13 @@
-//! Reading acked records of partitions that this gateway owns: from the tail cache, else from bookies.
+//! Reading acked records of partitions that this gateway owns: from the tail cache, else from bookies, else from the
+//! bucket.
 
+mod bucket;
 mod cold;
+mod entries;
 mod position;
 
 pub use cold::ColdReader;
+pub use entries::object_entries;
 pub use position::{Found, find_position, out_of_range, outside};
 
 use esker_types::Offset;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use esker_cache::For;
 use esker_metadata_core::{Answer, PartitionQuery, Query};
 use esker_types::error::ErrorInfo;
 use esker_types::{ErrorCode, Offset};
@@ -71,13 +72,22 @@ pub fn out_of_range(offset: Offset, news: News) -> ErrorInfo {
 /// The first record at or after `time`. Whole segments that are older are skipped by what metadata says of them; the
 /// rest is read, because timestamps of clients need not grow.
 async fn by_time(gateway: &Arc<Gateway>, handle: &Arc<Handle>, news: News, time: i64) -> Result<Found, ReadError> {
+    let root = gateway.view.read(|state| state.partition(handle.id).and_then(|record| record.root.clone()));
+    let old = match (root.filter(|root| root.segments > 0), &gateway.bucket) {
+        (Some(root), Some(bucket)) => {
+            let found = bucket.reader.segment_at_time(&root, time, news.log_start, For::Scan).await;
+            found.map_err(|e| ErrorInfo::new(ErrorCode::OffsetNotAvailable, e.to_string()))?
+        }
+        _ => None,
+    };
+    let old = old.map(|entry| entry.base_offset);
     let first = gateway.view.read(|state| {
         let young = state.chain(handle.id).find(|closed| closed.max_ts >= time && closed.end_offset > news.log_start);
         young
             .map(|closed| closed.base_offset)
             .or_else(|| state.chain(handle.id).next_back().map(|last| last.end_offset))
     });
-    let mut offset = first.unwrap_or(news.log_start).max(news.log_start);
+    let mut offset = old.or(first).unwrap_or(news.log_start).max(news.log_start);
     let mut reader = ColdReader::new(gateway.clone(), handle.clone());
     while offset < news.high_watermark {
         let cached = gateway.tail.read(handle.id, offset, news.high_watermark, usize::MAX);

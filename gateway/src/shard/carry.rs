@@ -9,9 +9,10 @@ use esker_metadata_core::{Answer, BookieState, Command, PartitionQuery, Query, R
 use esker_types::{BookieId, Entry, EntryKind, Member, Offset, PartitionId, Quorum, SegmentId, Time};
 
 use super::mailbox::Control;
-use super::run::Shard;
+use super::run::{Services, Shard};
 use super::slot::Slot;
 use crate::proposer::Proposal;
+use crate::read::object_entries;
 use crate::tail::CachedEntry;
 
 /// What one partition's effects leave to be done when all of them have been looked at: first readers may see what is
@@ -202,13 +203,9 @@ impl Shard {
     fn read_entries(&self, id: PartitionId, life: u64, tag: Tag, member: Member, range: ReadRange) {
         let services = self.services.clone();
         self.services.tasks.spawn(async move {
-            let result = match services.bookies.read_from(member, range).await {
-                Ok(entries) => EntriesRead::Data(entries),
-                Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
-                Err(ReadFailure::Failed { segment, reason }) => {
-                    log_failed_read(segment, member, &reason);
-                    EntriesRead::Failed
-                }
+            let result = match member {
+                Member::BUCKET => from_bucket(&services, range).await,
+                member => from_bookie(&services, member, range).await,
             };
             let event = Event::Entries { tag, result };
             services.shards.tell(id, Control::Answer { partition: id, life, event }).await;
@@ -216,6 +213,28 @@ impl Shard {
     }
 }
 
-fn log_failed_read(segment: SegmentId, member: Member, reason: &str) {
-    tracing::debug!(%segment, bookie = %member.bookie, reason, "recovery could not read from a member");
+/// The tail of a partition that no bookie has: after a restore, or when all copies were lost.
+async fn from_bucket(services: &Services, range: ReadRange) -> EntriesRead {
+    let Some(bucket) = &services.bucket else {
+        tracing::warn!(segment = %range.segment, "it is in the bucket alone, and no objects.url is set here");
+        return EntriesRead::Failed;
+    };
+    match object_entries(bucket, &services.view, range).await {
+        Ok(entries) => EntriesRead::Data(entries),
+        Err(reason) => {
+            tracing::warn!(segment = %range.segment, reason, "the tail can't be read from the bucket yet");
+            EntriesRead::Failed
+        }
+    }
+}
+
+async fn from_bookie(services: &Services, member: Member, range: ReadRange) -> EntriesRead {
+    match services.bookies.read_from(member, range).await {
+        Ok(entries) => EntriesRead::Data(entries),
+        Err(ReadFailure::NoSuchEntry { .. }) => EntriesRead::NoSuchEntry,
+        Err(ReadFailure::Failed { segment, reason }) => {
+            tracing::debug!(%segment, bookie = %member.bookie, reason, "recovery could not read from a member");
+            EntriesRead::Failed
+        }
+    }
 }

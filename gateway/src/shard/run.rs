@@ -18,6 +18,7 @@ use super::slot::{Moving, Slot, refuse};
 use super::timers::Timers;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::offload::Bucket;
 use crate::partition::{Handle, Handles};
 use crate::proposer::Proposer;
 use crate::tail::TailCache;
@@ -35,6 +36,7 @@ pub struct Services {
     pub view: View,
     pub store: Arc<dyn MetadataStore>,
     pub bookies: BookieClient,
+    pub bucket: Option<Bucket>,
     pub proposer: Proposer,
     pub transfers: Transfers,
     pub shards: Shards,

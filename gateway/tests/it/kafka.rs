@@ -71,7 +71,8 @@ async fn an_owner_that_was_replaced_unawares_does_not_send_readers_back() {
     assert_eq!(code_at(&mut old, 5).await, code::NOT_LEADER_OR_FOLLOWER);
     assert_eq!(old.offset("torn", 0, 0).await.error_code, code::NONE, "what it had it may still tell");
     let mut new = Kafka::connect(&world, "gateway-2").await;
-    assert_eq!(values(&new.fetch_one("torn", 0, 5).await.records)[0], (5, "record 5".to_owned()));
+    // The batch that holds the offset may begin before it.
+    assert!(values(&new.fetch_one("torn", 0, 5).await.records).contains(&(5, "record 5".to_owned())));
     assert_eq!(code_at(&mut new, 9).await, code::OFFSET_OUT_OF_RANGE);
 }
 

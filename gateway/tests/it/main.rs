@@ -9,5 +9,6 @@ mod kafka_group_wire;
 mod kafka_hostile;
 mod kafka_tls;
 mod moves;
+mod objects;
 mod produce;
 mod world;

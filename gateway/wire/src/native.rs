@@ -71,6 +71,7 @@ mod tests {
             end_offset: 10,
             push_bytes_max: 11,
             skip_lost: true,
+            any_gateway: false,
         };
         assert_eq!(hex(&open), "0a090a0174120201021803100a180b20015009");
         let push = ReadBatches {

@@ -72,6 +72,9 @@ pub struct InitCluster {
     /// 0 = 1.
     #[prost(uint32, tag = "5")]
     pub default_partitions: u32,
+    /// Make the quorum only: what the cluster is comes by `Restore` commands. The answer names no cluster.
+    #[prost(bool, tag = "6")]
+    pub restore: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

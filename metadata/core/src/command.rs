@@ -7,6 +7,7 @@ use esker_types::{
     SessionId, TopicId,
 };
 
+use crate::change::Change;
 use crate::records::{GatewayAddresses, NodeRef, ObjectPlace, RootPlace};
 use crate::wire::{self, DecodeError};
 
@@ -295,6 +296,17 @@ crate::messages! {
         1 partition: PartitionId = [uint64],
         2 id: u64 = [uint64],
     }
+
+    /// A piece of what was rebuilt from a backup, into a state machine without a cluster; the cluster's own record comes
+    /// with the last piece. Pieces follow each other by the hash of the rows, so that one that comes twice, or one of
+    /// another backup, is seen.
+    pub struct Restore {
+        /// Rows put; none is removed.
+        1 rows: Vec<Change> = [message, repeated],
+        /// `State::rows_hash` before and after.
+        2 before: u64 = [fixed64],
+        3 after: u64 = [fixed64],
+    }
 }
 
 crate::union! {
@@ -331,6 +343,7 @@ crate::union! {
         51 SetRoot(SetRoot),
         52 Pin(Pin),
         53 Unpin(Unpin),
+        60 Restore(Restore),
     }
 }
 
@@ -399,6 +412,7 @@ impl Command {
             Self::SetRoot(_) => "set-root",
             Self::Pin(_) => "pin",
             Self::Unpin(_) => "unpin",
+            Self::Restore(_) => "restore",
         }
     }
 }

@@ -56,6 +56,11 @@ impl State {
         self.wall
     }
 
+    /// Of all rows, whatever their order and however many batches made them.
+    pub fn rows_hash(&self) -> u64 {
+        self.sum
+    }
+
     /// Bytes that the rows come to in their canonical form: what memory and snapshot grow with.
     pub fn accounted_bytes(&self) -> u64 {
         self.weight

@@ -27,6 +27,7 @@ pub mod client {
     pub const CALL_LIST_GROUPS: u16 = 133;
     pub const CALL_DESCRIBE_GROUP: u16 = 134;
     pub const CALL_RESET_OFFSETS: u16 = 135;
+    pub const CALL_SWEEP_BUCKET: u16 = 136;
 }
 
 /// To bookies, 200-299.

@@ -59,6 +59,12 @@ pub trait Rules: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     const DELETE_AFTER_GRACE: bool = true;
     /// 2.7: the sweep deletes what no manifest reaches, never what has no record.
     const SWEEP_BY_REACHABILITY: bool = true;
+    /// R16: nothing is deleted before metadata has let go of it.
+    const DELETE_AFTER_METADATA: bool = true;
+    /// R14: copies that have no record are set aside, and too many of them stop the collection.
+    const ORPHANS_KEPT: bool = true;
+    /// 2.8: what a cache holds is verified on every hit.
+    const CACHE_CHECKED: bool = true;
 }
 
 /// Production: every rule holds.

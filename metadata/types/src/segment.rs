@@ -9,6 +9,12 @@ pub struct Member {
     pub instance: InstanceId,
 }
 
+impl Member {
+    /// Stands for the segment's object in the bucket, where whoever reads has to choose among copies. Bookies are numbered
+    /// from 1.
+    pub const BUCKET: Self = Self { bookie: BookieId(0), instance: InstanceId::NIL };
+}
+
 /// How many members store each entry, and how many must have it fsynced before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quorum {

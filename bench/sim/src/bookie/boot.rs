@@ -1,10 +1,10 @@
 //! How a bookie starts: whose directory is it, what does the journal hold, what does metadata say.
 
 use esker_bookie_core::bookie::{BookieState, BootFacts};
-use esker_bookie_core::journal::JournalIds;
-use esker_bookie_core::journal::Lsn;
+use esker_bookie_core::journal::gc::{GcPolicy, SegmentGc};
 use esker_bookie_core::journal::restart::{Evidence, Verdict, restart};
 use esker_bookie_core::journal::superblock::Superblock;
+use esker_bookie_core::journal::{JournalIds, Lsn};
 use esker_metadata_core::{Answer, Command, InstanceQuery, Query, RegisterBookie, Reply};
 use esker_types::{AllRules, BootId, Epoch, InstanceId, Rules, SegmentId};
 
@@ -64,6 +64,7 @@ impl<R: Rules> World<R> {
         }
         self.bookies[b].boot_epochs = facts.open.iter().map(|(segment, epoch)| (segment.partition, *epoch)).collect();
         self.bookies[b].state = Some(BookieState::boot(ids, limits, restored, facts));
+        self.bookies[b].gc = SegmentGc::new(GcPolicy::default(), self.incarnation());
         let tick = self.rng.latency_ns(self.plan.upkeep_us());
         self.queue.after_ns(tick, What::BookieTick { bookie: b, boot });
         self.pump_bookie(b);

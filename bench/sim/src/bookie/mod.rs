@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use esker_bookie_core::bookie::{Action, BookieState, ConnId, ReadPlan, Ticket};
 use esker_bookie_core::journal::block::BlockWrite;
+use esker_bookie_core::journal::gc::{GcPolicy, SegmentGc};
 use esker_bookie_core::journal::space::{SpaceLevel, SpaceMarks};
 use esker_bookie_core::journal::{FileId, Lsn};
 use esker_bookie_core::owner::{Add, AddAnswer, AddAnswerKind, FenceAnswer, FenceAnswerKind};
@@ -52,6 +53,8 @@ pub struct Bookie<R: Rules> {
     pub boot_no: u64,
     pub disk: Disk,
     pub state: Option<BookieState<R>>,
+    /// Which copies may go. Forgets with the process.
+    gc: SegmentGc<R>,
     pub pause: Pause,
     in_flight: VecDeque<InFlight>,
     /// Writes that the disk takes at the same time.
@@ -81,6 +84,7 @@ impl<R: Rules> Bookie<R> {
             boot_no: 0,
             disk: Disk::default(),
             state: None,
+            gc: SegmentGc::new(GcPolicy::default(), 0),
             pause: Pause::default(),
             in_flight: VecDeque::new(),
             depth: if rng.chance(500) { 1 } else { 3 },

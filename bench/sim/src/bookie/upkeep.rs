@@ -1,8 +1,9 @@
 //! What a bookie does now and then: report, collect what metadata counts on no more, copy forward, leave limbo.
 
 use esker_bookie_core::bookie::{BookieState, FileUse, ReadPlan};
+use esker_bookie_core::journal::gc::{GcDecision, GcFacts, SegmentFact};
 use esker_bookie_core::wire::Read;
-use esker_metadata_core::{Command, ReportBookie, gc};
+use esker_metadata_core::{Command, ReportBookie, State, gc};
 use esker_types::{Entry, EntryId, Rules, SegmentId};
 
 use crate::sometimes::Case;
@@ -48,21 +49,27 @@ impl<R: Rules> World<R> {
         })
     }
 
-    /// R14: only what a linearizable read allows.
+    /// R14: only what a linearizable read allows, and the collector after it.
     fn drop_unneeded(&mut self, b: usize) {
         let Some(state) = &self.bookies[b].state else { return };
-        let instance = self.bookies[b].instance;
-        for segment in state.segment_ids().collect::<Vec<_>>() {
-            match gc::verdict(&self.metadata.state, instance, segment) {
-                gc::Verdict::Drop => {
+        let (instance, now) = (self.bookies[b].instance, self.queue.now());
+        let local: Vec<SegmentId> = state.segment_ids().collect();
+        let amnesia = now < self.objects.amnesia_until;
+        let nothing = State::default();
+        let known = if amnesia { &nothing } else { &self.metadata.state };
+        let facts = local.iter().map(|segment| (*segment, fact(gc::verdict(known, instance, *segment))));
+        let facts = GcFacts { incarnation: self.incarnation(), segments: facts.collect() };
+        match self.bookies[b].gc.decide(now, &local, &facts) {
+            GcDecision::Refuse(_) => self.cases.hit(Case::GcRefused),
+            GcDecision::Drop(segments) => {
+                for segment in segments {
                     let dropped =
                         self.bookies[b].state.as_mut().is_some_and(|state| state.drop_segment(segment).is_ok());
                     if dropped {
+                        self.cases.hit(Case::GcDroppedSegment);
                         self.oracle.dropped(instance, segment);
                     }
                 }
-                gc::Verdict::Quarantine => self.cases.hit(Case::GcRefused),
-                gc::Verdict::Keep => {}
             }
         }
         let Some(state) = &mut self.bookies[b].state else { return };
@@ -149,5 +156,13 @@ impl<R: Rules> World<R> {
 
     fn segments_in(&self, b: usize, file: u64) -> Vec<(SegmentId, u64)> {
         self.bookies[b].state.as_ref().map(|state| state.segments_in(file)).unwrap_or_default()
+    }
+}
+
+fn fact(verdict: gc::Verdict) -> SegmentFact {
+    match verdict {
+        gc::Verdict::Keep => SegmentFact::Needed,
+        gc::Verdict::Drop => SegmentFact::NotNamed,
+        gc::Verdict::Quarantine => SegmentFact::Absent,
     }
 }

@@ -7,7 +7,7 @@ mod reader;
 use esker_types::Rules;
 
 pub use producer::{Pending, Producer, values};
-pub use reader::{Fetched, PendingFetch, Reader, records_of};
+pub use reader::{Fetched, PendingFetch, Reader, checked_records_of, records_of};
 
 use crate::network::Node;
 use crate::sometimes::Case;

@@ -7,6 +7,7 @@ use esker_wire::batch::{DecodeLimits, split};
 
 use crate::metadata::Asker;
 use crate::network::Node;
+use crate::objects::Of;
 use crate::oracle::Value;
 use crate::sometimes::Case;
 use crate::world::{Message, What, World};
@@ -34,12 +35,12 @@ pub enum Fetched {
 /// A fetch that a gateway answers with what a bookie holds.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingFetch {
-    reader: usize,
-    question: u64,
+    pub reader: usize,
+    pub question: u64,
     /// First offset wanted.
-    offset: Offset,
+    pub offset: Offset,
     /// Exclusive: what of the segment may be served.
-    end_offset: Offset,
+    pub end_offset: Offset,
 }
 
 impl Reader {
@@ -50,19 +51,23 @@ impl Reader {
 
 /// Records of an entry with their offsets. Panics on bytes that are not what a producer wrote: the checksums held.
 pub fn records_of(entry: &Entry) -> Vec<(Offset, Value)> {
+    checked_records_of(entry).expect("an entry holds whole, verified batches of records whose keys name values")
+}
+
+/// As a client reads them: none if they are not what a producer wrote.
+pub fn checked_records_of(entry: &Entry) -> Option<Vec<(Offset, Value)>> {
     if entry.header.kind != EntryKind::Data {
-        return Vec::new();
+        return Some(Vec::new());
     }
     let mut out = Vec::new();
     for batch in split(entry.payload(), true) {
-        let batch = batch.expect("an entry holds whole, verified batches");
-        for record in batch.records(DecodeLimits::default()).expect("not compressed") {
-            let record = record.expect("a batch that its producer built");
-            let key: [u8; 8] = record.key.as_deref().and_then(|key| key.try_into().ok()).expect("keys name values");
+        for record in batch.ok()?.records(DecodeLimits::default()).ok()? {
+            let record = record.ok()?;
+            let key: [u8; 8] = record.key.as_deref()?.try_into().ok()?;
             out.push((record.offset, Value::from_le_bytes(key)));
         }
     }
-    out
+    Some(out)
 }
 
 impl<R: Rules> World<R> {
@@ -112,7 +117,7 @@ impl<R: Rules> World<R> {
         self.queue.after_ns(pause, What::ReaderWake { reader: index, question });
     }
 
-    fn answer_fetch(&mut self, g: usize, reader: usize, question: u64, fetched: Fetched) {
+    pub fn answer_fetch(&mut self, g: usize, reader: usize, question: u64, fetched: Fetched) {
         let to = Node::Client(1_000 + reader as u16);
         self.send(Node::Gateway(g as u16), to, Message::Fetched { reader, question, fetched });
     }
@@ -124,6 +129,10 @@ impl<R: Rules> World<R> {
         };
         let place = match hosted.partition.locate(offset) {
             Ok(Location::Segment(place)) => place,
+            Ok(Location::Folded(root)) => {
+                let fetch = PendingFetch { reader, question, offset, end_offset: root.end_offset };
+                return self.read_from_bucket(g, partition, fetch, Of::Root(root));
+            }
             Ok(Location::End | Location::Lost { .. }) => return self.answer_fetch(g, reader, question, Fetched::Later),
             Err(Refusal { code: ErrorCode::OffsetOutOfRange, .. }) => {
                 self.on_out_of_range(g, partition, offset);
@@ -138,6 +147,11 @@ impl<R: Rules> World<R> {
             return self.answer_fetch(g, reader, question, Fetched::Records(records));
         }
         let fetch = PendingFetch { reader, question, offset, end_offset: place.end_offset };
+        if let Some(object) = place.object.clone()
+            && (place.copies.is_empty() || self.objects.rng.chance(300))
+        {
+            return self.read_from_bucket(g, partition, fetch, Of::Object(place.segment, object));
+        }
         self.fetch_from_bookie(g, fetch, &place);
     }
 
@@ -152,6 +166,10 @@ impl<R: Rules> World<R> {
 
     fn fetch_from_bookie(&mut self, g: usize, fetch: PendingFetch, place: &Place) {
         let partition = place.segment.partition;
+        if place.copies.is_empty() {
+            // Dropped and not in the bucket: retention is passing it.
+            return self.answer_fetch(g, fetch.reader, fetch.question, Fetched::Later);
+        }
         let Some(hosted) = self.gateways[g].hosted.get_mut(&partition) else { return };
         hosted.fetches += 1;
         let tag = FETCH_TAGS + hosted.fetches;

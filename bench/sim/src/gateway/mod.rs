@@ -13,6 +13,7 @@ use esker_types::{BookieId, BootId, Entry, GatewayId, Offset, PartitionId, Rules
 use crate::client::PendingFetch;
 use crate::metadata::Asker;
 use crate::network::Node;
+use crate::objects::{Cache, Slot};
 use crate::sometimes::Case;
 use crate::world::{Message, Pause, What, World};
 
@@ -42,6 +43,8 @@ pub struct Hosted<R: Rules> {
     sent: (u64, Offset),
     pub high_watermark: Offset,
     pub phase: Phase,
+    /// Its history on the way to the bucket.
+    pub tier: Slot<R>,
 }
 
 pub struct Gateway<R: Rules> {
@@ -62,6 +65,9 @@ pub struct Gateway<R: Rules> {
     pub suspects: BTreeMap<BookieId, Time>,
     /// Its last owned partition came by a handover.
     pub took_over: bool,
+    /// Names of objects and pages that this process gave out.
+    pub names: u64,
+    pub cache: Cache,
 }
 
 impl<R: Rules> Gateway<R> {
@@ -79,6 +85,8 @@ impl<R: Rules> Gateway<R> {
             renewed: Time::ZERO,
             suspects: BTreeMap::new(),
             took_over: false,
+            names: 0,
+            cache: Cache::new(),
         }
     }
 
@@ -154,6 +162,8 @@ impl<R: Rules> World<R> {
         gateway.session = None;
         gateway.hosted.clear();
         gateway.started.clear();
+        gateway.names = 0;
+        gateway.cache.clear();
         gateway.pause = Pause::default();
     }
 
@@ -189,6 +199,7 @@ impl<R: Rules> World<R> {
         if owned && !gateway.hosted.contains_key(&id) {
             self.host(g, id, session);
         }
+        self.tier_learns(g, &info);
         self.partition_event(g, id, Event::Info { revision, info });
     }
 
@@ -210,6 +221,7 @@ impl<R: Rules> World<R> {
             sent: (0, 0),
             high_watermark: 0,
             phase: Phase::Idle,
+            tier: Slot::default(),
         };
         self.gateways[g].hosted.insert(id, hosted);
     }
@@ -230,6 +242,9 @@ impl<R: Rules> World<R> {
     }
 
     pub fn on_proposed(&mut self, asker: Asker, outcome: ProposeOutcome) {
+        if self.tier_proposed(asker, &outcome) {
+            return;
+        }
         if self.close_tag(asker) {
             let now = self.queue.now();
             self.trace.say(now, format_args!("gateway {} tag {} {outcome:?}", asker.gateway, asker.tag));

@@ -6,6 +6,7 @@ mod model;
 mod ownership;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use esker_gateway_core::partition::Event;
 use esker_metadata_core::{Command, DeleteTopic};
@@ -51,6 +52,8 @@ const ACTS: &[(Fault, u64)] = &[
     (Fault::GoneForGood, 1),
     (Fault::Retention, 2),
     (Fault::TopicDelete, 1),
+    (Fault::StoreDown, 2),
+    (Fault::MetadataAmnesia, 2),
 ];
 
 impl Nemesis {
@@ -112,6 +115,8 @@ impl<R: Rules> World<R> {
             Fault::GoneForGood => self.lose_for_good(b),
             Fault::Retention => self.delete_records(),
             Fault::TopicDelete => self.delete_topic(),
+            Fault::StoreDown => self.close_store(),
+            Fault::MetadataAmnesia => self.forget_metadata(),
             // The others work all the time, not by acts.
             _ => {}
         }
@@ -220,6 +225,20 @@ impl<R: Rules> World<R> {
         let before = self.rng.range(1, high as u64) as i64;
         // Tickets of the nemesis are far from those of clients: nobody waits for the answer.
         self.partition_event(g, partition, Event::DeleteRecords { ticket: u64::MAX, before });
+    }
+
+    /// 503 for a while.
+    fn close_store(&mut self) {
+        self.cases.hit(Case::StoreDown);
+        let span = self.rng.latency_ns(self.plan.nemesis_us * 3);
+        self.objects.bucket.down_until = self.queue.now() + Duration::from_nanos(span);
+    }
+
+    /// For a while an empty metadata answers the bookies that ask what they may drop.
+    fn forget_metadata(&mut self) {
+        self.cases.hit(Case::MetadataAmnesia);
+        let span = self.rng.latency_ns(self.plan.upkeep_us() * 2);
+        self.objects.amnesia_until = self.queue.now() + Duration::from_nanos(span);
     }
 
     fn delete_topic(&mut self) {

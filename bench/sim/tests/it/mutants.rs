@@ -57,6 +57,13 @@ mutants! {
     PendingForgotten breaks DEDUPE_PENDING, "dedupe ignores pending batches";
     DuplicateMoves breaks DUPLICATE_KEEPS_OFFSET, "a duplicate answered with the new offset";
     BootWithoutEpochs breaks EPOCHS_READ_AT_BOOT, "no epoch read at boot";
+    CommitUnverified breaks OFFLOAD_VERIFIED, "offload commit without verify";
+    DropUnread breaks DROP_AFTER_SECOND_READ, "copies dropped without a second read";
+    DeleteEarly breaks DELETE_AFTER_METADATA, "delete before metadata";
+    DeleteAtOnce breaks DELETE_AFTER_GRACE, "delete without a grace";
+    SweepByRecord breaks SWEEP_BY_REACHABILITY, "sweep by record instead of reachability";
+    OrphansDropped breaks ORPHANS_KEPT, "orphan mass-delete";
+    CacheUnchecked breaks CACHE_CHECKED, "cache without CRC";
 }
 
 /// How a hunt for a mutant ended.

@@ -1,9 +1,10 @@
 //! Which copies a bookie may drop (R14).
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use esker_types::{SegmentId, Time};
+use esker_types::{AllRules, Rules, SegmentId, Time};
 
 /// What a linearizable read of metadata says of one local segment. In order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +69,16 @@ pub enum GcAlarm {
 
 /// Remembers since when segments are absent. In memory: a restart begins the quarantine anew, which is the safe side.
 #[derive(Clone, Debug)]
-pub struct SegmentGc {
+pub struct SegmentGc<R = AllRules> {
     policy: GcPolicy,
     incarnation: u8,
     absent_since: BTreeMap<SegmentId, Time>,
+    rules: PhantomData<R>,
 }
 
-impl SegmentGc {
+impl<R: Rules> SegmentGc<R> {
     pub fn new(policy: GcPolicy, incarnation: u8) -> Self {
-        Self { policy, incarnation, absent_since: BTreeMap::new() }
+        Self { policy, incarnation, absent_since: BTreeMap::new(), rules: PhantomData }
     }
 
     /// Decides about `local`, all segments held. A segment that the facts do not mention stays.
@@ -89,7 +91,7 @@ impl SegmentGc {
         let absent = local.iter().filter(|segment| fact(segment) == SegmentFact::Absent).count();
         self.absent_since.retain(|segment, _| fact(segment) == SegmentFact::Absent);
         let too_large_a_share = absent as u64 * 100 > local.len() as u64 * self.policy.absent_percent_max;
-        if absent > self.policy.absent_few && too_large_a_share {
+        if absent > self.policy.absent_few && too_large_a_share && R::ORPHANS_KEPT {
             return GcDecision::Refuse(GcAlarm::TooManyAbsent { absent, total: local.len() });
         }
         let mut dropped = Vec::new();
@@ -99,7 +101,7 @@ impl SegmentGc {
                 SegmentFact::Needed => false,
                 SegmentFact::Absent => {
                     let since = *self.absent_since.entry(*segment).or_insert(now);
-                    now.since(since) >= self.policy.quarantine
+                    now.since(since) >= self.policy.quarantine || !R::ORPHANS_KEPT
                 }
             };
             if drop {
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn drops_only_what_metadata_says_is_not_needed() {
         let all = local(4);
-        let mut gc = SegmentGc::new(GcPolicy::default(), 0);
+        let mut gc = SegmentGc::<AllRules>::new(GcPolicy::default(), 0);
         let says = facts(&[
             (all[0], SegmentFact::PartitionDeleted),
             (all[1], SegmentFact::BelowCopiesFrom),
@@ -140,7 +142,7 @@ mod tests {
     #[test]
     fn absence_is_quarantined_and_starts_anew_when_the_record_comes_back() {
         let all = local(40);
-        let mut gc = SegmentGc::new(GcPolicy::default(), 0);
+        let mut gc = SegmentGc::<AllRules>::new(GcPolicy::default(), 0);
         let absent = facts(&[(all[0], SegmentFact::Absent)]);
         let hours = |h: u64| Time::from_millis(h * 3_600_000);
         assert_eq!(gc.decide(hours(0), &all, &absent), GcDecision::Drop(vec![]));
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn many_absent_segments_or_another_incarnation_are_refused() {
         let all = local(40);
-        let mut gc = SegmentGc::new(GcPolicy::default(), 0);
+        let mut gc = SegmentGc::<AllRules>::new(GcPolicy::default(), 0);
         let mut says: Vec<_> = all[..3].iter().map(|s| (*s, SegmentFact::Absent)).collect();
         says.push((all[9], SegmentFact::BelowCopiesFrom));
         let refused = GcDecision::Refuse(GcAlarm::TooManyAbsent { absent: 3, total: 40 });
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn a_stray_among_few_segments_blocks_nobody() {
         let all = local(4);
-        let mut gc = SegmentGc::new(GcPolicy::default(), 0);
+        let mut gc = SegmentGc::<AllRules>::new(GcPolicy::default(), 0);
         let says =
             facts(&[(all[0], SegmentFact::Absent), (all[1], SegmentFact::Absent), (all[2], SegmentFact::NotNamed)]);
         assert_eq!(gc.decide(Time::ZERO, &all, &says), GcDecision::Drop(vec![all[2]]));

@@ -54,6 +54,7 @@ struct Draft<'a, P> {
     written: Vec<(PageKey, Bytes, Arc<Page>)>,
     graves: Vec<Grave>,
     now: WallMs,
+    ver: u64,
 }
 
 /// Makes the next version of the manifest at `old`; none of it is written yet.
@@ -64,9 +65,10 @@ pub fn edit(old: Option<&RootPlace>, change: &Edit, names: &mut PageNames, pages
         Some(Page::Root(root)) => root.clone(),
         _ => empty,
     };
-    let emptied: BTreeSet<(WallMs, String)> = change.emptied.iter().map(grave_id).collect();
+    root.ver += 1;
+    let emptied: BTreeSet<(u64, String)> = change.emptied.iter().map(grave_id).collect();
     root.graveyard.retain(|grave| !emptied.contains(&grave_id(grave)));
-    let mut draft = Draft { names, pages, written: Vec::new(), graves: Vec::new(), now: change.now };
+    let mut draft = Draft { names, pages, written: Vec::new(), graves: Vec::new(), now: change.now, ver: root.ver };
     draft.retire(&mut root, change.log_start)?;
     draft.append(&mut root, &change.append)?;
     for key in change.retired.iter().filter(|key| !key.shared) {
@@ -79,7 +81,6 @@ pub fn edit(old: Option<&RootPlace>, change: &Edit, names: &mut PageNames, pages
     // What finds no grave any more is left to the sweep.
     let room = GRAVES_MAX.saturating_sub(root.graveyard.len());
     root.graveyard.extend(graves.into_iter().take(room));
-    root.ver += 1;
     root.folded_to = root.folded_to.max(change.folded_to);
     let key = names.next();
     let page = Page::Root(root);
@@ -100,13 +101,19 @@ pub fn edit(old: Option<&RootPlace>, change: &Edit, names: &mut PageNames, pages
     Ok(Edited { pages: written, root: place })
 }
 
-fn grave_id(grave: &Grave) -> (WallMs, String) {
+/// Whether a first leaf, or a manifest, of `all` segments is written anew without its `dead` ones: until then their objects
+/// stay in the bucket.
+pub fn worth_trimming(dead: usize, all: usize) -> bool {
+    dead >= TRIM_MIN || (dead > 0 && dead >= all / 2)
+}
+
+fn grave_id(grave: &Grave) -> (u64, String) {
     let name = match &grave.what {
         Buried::Page(page) => page.key.to_string(),
         Buried::Object(object) => object.key.to_string(),
         Buried::Tree(tree) => format!("{} {}", tree.page.key, tree.height),
     };
-    (grave.since, name)
+    (grave.ver, name)
 }
 
 impl PageNames {
@@ -123,7 +130,7 @@ impl<P: Pages> Draft<'_, P> {
     }
 
     fn bury(&mut self, what: Buried) {
-        self.graves.push(Grave { what, since: self.now });
+        self.graves.push(Grave { what, since: self.now, ver: self.ver });
     }
 
     fn write(&mut self, page: Page) -> PageRef {
@@ -165,7 +172,7 @@ impl<P: Pages> Draft<'_, P> {
         let new = match &*page {
             Page::Leaf(leaf) => {
                 let dead = leaf.entries.iter().take_while(|entry| entry.end_offset <= log_start).count();
-                if dead < TRIM_MIN {
+                if !worth_trimming(dead, leaf.entries.len()) {
                     return Ok(None);
                 }
                 for entry in leaf.entries[..dead].iter().filter(|entry| !entry.place.key.shared) {

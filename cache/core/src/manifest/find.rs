@@ -51,6 +51,21 @@ pub fn overlapping(
     Ok(out)
 }
 
+/// Up to `limit` segments from ordinal `n` on, oldest first.
+pub fn from_ordinal(root: &RootPage, n: u64, limit: usize, pages: &impl Pages) -> Result<Vec<LeafEntry>, Need> {
+    let (mut out, mut next) = (Vec::new(), n);
+    while out.len() < limit {
+        match descend(root, pages, &|page| page.last_n >= next, &|entry| entry.n >= next)? {
+            Some(entry) => {
+                next = entry.n + 1;
+                out.push(entry);
+            }
+            None => break,
+        }
+    }
+    Ok(out)
+}
+
 /// True if the manifest holds segment `n` in object `key`.
 pub fn reaches(root: &RootPage, n: u64, key: &ObjectKey, pages: &impl Pages) -> Result<bool, Need> {
     let found = descend(root, pages, &|page| page.last_n >= n, &|entry| entry.n >= n)?;

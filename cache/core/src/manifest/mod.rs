@@ -15,8 +15,8 @@ mod edit;
 mod find;
 mod page;
 
-pub use edit::{Edit, Edited, PageNames, edit};
-pub use find::{first_at_or_after, overlapping, reaches, segment_at, segment_at_time, tree_pages};
+pub use edit::{Edit, Edited, PageNames, edit, worth_trimming};
+pub use find::{first_at_or_after, from_ordinal, overlapping, reaches, segment_at, segment_at_time, tree_pages};
 pub use page::{
     Buried, BuriedObject, BuriedPage, BuriedTree, Grave, Inner, Leaf, LeafEntry, Page, PageRef, RootPage, decode_page,
     encode_page, root_ref,
@@ -36,7 +36,7 @@ pub const INNER_MAX: usize = 1_024;
 pub const ROOT_MAX: usize = 2_048;
 /// Graves of one root page. Retention waits while it is full.
 pub const GRAVES_MAX: usize = 4_096;
-/// Dead entries at which the first leaf is written anew without them.
+/// Dead entries at which the first leaf is written anew without them; fewer if they are half of it.
 pub const TRIM_MIN: usize = 64;
 /// Bytes of one page, decompressed: a foreign page can't ask for more.
 pub const PAGE_RAW_MAX: usize = 4 << 20;

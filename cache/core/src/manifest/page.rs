@@ -76,10 +76,14 @@ messages! {
         2 height: u8 = [uint32],
     }
 
-    /// To be deleted a grace after `since`.
+    /// To be deleted a grace after version `ver` was seen to be the current one. Not after `since`: the pointer may have
+    /// been moved long after the pages were written, and until then readers began at the version before.
     pub struct Grave {
         1 what: Buried = [message, required],
+        /// The writer's clock, for people.
         2 since: WallMs = [int64],
+        /// Of the root that let it go.
+        3 ver: u64 = [uint64],
     }
 
     pub struct RootPage {

@@ -1,7 +1,7 @@
 //! A block: whole entries, header and payload, one behind the other, compressed when that pays.
 
 use bytes::Bytes;
-use esker_types::{Entry, EntryHeader, SegmentId, checksum, entry::ENTRY_HEADER_LEN};
+use esker_types::{Entry, EntryHeader, Rules, SegmentId, checksum, entry::ENTRY_HEADER_LEN};
 
 use super::{BLOCK_RAW_MAX, BlockInfo, Identity};
 use crate::error::FormatError;
@@ -114,6 +114,17 @@ pub fn unpack_block(segment: SegmentId, number: u32, info: &BlockInfo, stored: &
 /// True if `stored` is exactly block `number` of `segment`, by length and checksum; nothing is decompressed.
 pub fn verify_block(identity: &Identity, segment: SegmentId, number: u32, info: &BlockInfo, stored: &[u8]) -> bool {
     stored.len() == info.stored as usize && block_crc(identity, segment, number, info.position, stored) == info.crc
+}
+
+/// As [`verify_block`], for bytes that a cache held: they may have changed there, so every hit asks this.
+pub fn verify_cached<R: Rules>(
+    identity: &Identity,
+    segment: SegmentId,
+    number: u32,
+    info: &BlockInfo,
+    stored: &[u8],
+) -> bool {
+    !R::CACHE_CHECKED || verify_block(identity, segment, number, info, stored)
 }
 
 pub(super) fn block_crc(identity: &Identity, segment: SegmentId, number: u32, position: u64, stored: &[u8]) -> u32 {

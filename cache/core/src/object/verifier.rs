@@ -22,7 +22,13 @@ pub enum VerifyError {
     Short { have: u64, need: u64 },
     #[error("the object is of another cluster or has another name")]
     Foreign,
+    /// Said by whoever looks at the entries.
+    #[error("segment {segment}, entry {entry}: {why}")]
+    Content { segment: SegmentId, entry: EntryId, why: String },
 }
+
+/// Looks at each entry after it was verified.
+pub type Each<'a> = &'a mut dyn FnMut(&Entry) -> Result<(), VerifyError>;
 
 /// Takes the bytes of an object from its first one on, in pieces of any size, and holds at most one block of them.
 ///
@@ -71,10 +77,23 @@ impl Verifier {
             }
         }
         let end = directory.parts.last().map_or(HEAD_LEN as u64, |part| part.position + part.len);
+        Ok(Self::begin(trailer.identity, footers, 0, end))
+    }
+
+    /// For one segment of an object. Push the bytes from [`Part::position`] on: the head is not among them.
+    pub fn segment(identity: Identity, part: &Part, footer: Footer) -> Result<Self, VerifyError> {
+        if !fits(part, &footer) {
+            return Ok(FormatError::damaged("object directory", "it does not fit the footers")?);
+        }
+        let verifier = Self::begin(identity, vec![footer], part.position, part.position + part.len);
+        Ok(Self { head_seen: true, ..verifier })
+    }
+
+    fn begin(identity: Identity, footers: Vec<Footer>, position: u64, end: u64) -> Self {
         let mut verifier = Self {
-            identity: trailer.identity,
+            identity,
             footers: footers.into(),
-            position: 0,
+            position,
             end,
             buffer: BytesMut::new(),
             head_seen: false,
@@ -85,7 +104,7 @@ impl Verifier {
             max_ts: -1,
         };
         verifier.begin_segment();
-        Ok(verifier)
+        verifier
     }
 
     /// First byte behind the last block: nothing from there on needs to be pushed.
@@ -93,20 +112,25 @@ impl Verifier {
         self.end
     }
 
-    pub fn push(&mut self, mut chunk: Bytes) -> Result<(), VerifyError> {
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), VerifyError> {
+        self.push_each(chunk, &mut |_| Ok(()))
+    }
+
+    /// As [`Verifier::push`], showing each entry; its block may still turn out to disagree with the index.
+    pub fn push_each(&mut self, mut chunk: Bytes, each: Each<'_>) -> Result<(), VerifyError> {
         while !chunk.is_empty() && self.position + (self.buffer.len() as u64) < self.end {
             let want = self.piece_len();
             let missing = (want - self.buffer.len()).min(chunk.len());
             if self.buffer.is_empty() && missing == want {
                 let piece = chunk.split_to(want);
-                self.piece(piece)?;
+                self.piece(piece, each)?;
                 continue;
             }
             self.buffer.extend_from_slice(&chunk[..missing]);
             chunk.advance(missing);
             if self.buffer.len() == want {
                 let piece = std::mem::take(&mut self.buffer).freeze();
-                self.piece(piece)?;
+                self.piece(piece, each)?;
             }
         }
         Ok(())
@@ -129,7 +153,7 @@ impl Verifier {
         }
     }
 
-    fn piece(&mut self, piece: Bytes) -> Result<(), VerifyError> {
+    fn piece(&mut self, piece: Bytes, each: Each<'_>) -> Result<(), VerifyError> {
         self.position += piece.len() as u64;
         if !self.head_seen {
             self.head_seen = true;
@@ -145,7 +169,9 @@ impl Verifier {
         }
         let mut max_ts = -1;
         for entry in block.entries() {
-            max_ts = max_ts.max(self.entry(segment, &entry?)?);
+            let entry = entry?;
+            max_ts = max_ts.max(self.entry(segment, &entry)?);
+            each(&entry)?;
         }
         if max_ts != info.max_ts {
             return bad(info.first_entry, "the index has another largest timestamp");

@@ -3,4 +3,6 @@
 mod hostile;
 mod manifest;
 mod object;
+mod recover;
 mod samples;
+mod steps;

@@ -7,13 +7,14 @@ use esker_s3admin::{Admin, StepResult, Target};
 use esker_types::Interval;
 use serde_json::json;
 
-use super::table;
-use crate::args::Bucket;
+use super::{connect, table};
+use crate::args::{Bucket, Connect};
 
 pub async fn run(command: Bucket) -> Result<()> {
     match command {
         Bucket::Setup { url, output } => setup(&url, output.json).await,
         Bucket::Check { url, output } => check(&url, output.json).await,
+        Bucket::Sweep { dry_run, connect, output } => sweep(dry_run, &connect, output.json).await,
     }
 }
 
@@ -67,6 +68,31 @@ async fn check(url: &str, json: bool) -> Result<()> {
     if failed > 0 {
         bail!("{failed} of {} checks failed for {}", checks.len(), store.location().describe());
     }
+    Ok(())
+}
+
+async fn sweep(dry_run: bool, to: &Connect, json: bool) -> Result<()> {
+    let admin = connect::connect(to).await?.admin();
+    let (mut after, mut listed, mut leaked, mut bytes) = (String::new(), 0, 0, 0);
+    loop {
+        let page = admin.sweep_bucket(&after, dry_run).await?;
+        listed += page.listed;
+        leaked += page.leaked;
+        bytes += page.leaked_bytes;
+        if !json {
+            page.names.iter().for_each(|name| println!("{name}"));
+        }
+        after = page.next;
+        if after.is_empty() {
+            break;
+        }
+    }
+    if json {
+        println!("{}", json!({ "listed": listed, "leaked": leaked, "leaked_bytes": bytes, "dry_run": dry_run }));
+        return Ok(());
+    }
+    let done = if dry_run { "would be deleted" } else { "deleted" };
+    eprintln!("{leaked} of {listed} objects, {}, {done}", table::bytes(bytes));
     Ok(())
 }
 

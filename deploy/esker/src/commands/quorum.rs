@@ -8,7 +8,7 @@ use esker_metadata_client::admin::{
     self, AddMember, AdminAsk, AdminReply, InitCluster, ListMembers, Members, RemoveMember,
 };
 use esker_metadata_core::{Command, FinalizeVersion};
-use esker_net::{Address, Pool, RpcError};
+use esker_net::{Address, Network, Pool, RpcError};
 use esker_types::{ClusterId, Role};
 use serde_json::json;
 use tokio::time::Instant;
@@ -102,7 +102,7 @@ async fn members(quorum: &Quorum) -> Result<Members> {
     }
 }
 
-fn links(quorum: &Quorum) -> Result<Pool> {
+pub fn links(quorum: &Quorum) -> Result<Pool> {
     let tls = match (&quorum.tls_ca, &quorum.tls_cert, &quorum.tls_key) {
         (Some(ca), Some(cert), Some(key)) => Some(TlsPaths { ca: ca.clone(), cert: cert.clone(), key: key.clone() }),
         (None, None, None) => None,
@@ -113,8 +113,13 @@ fn links(quorum: &Quorum) -> Result<Pool> {
 }
 
 /// The first node of `servers` that answers; with `patient` also one that is still starting.
-async fn asked(quorum: &Quorum, servers: &[String], ask: AdminAsk, patient: bool) -> Result<AdminReply> {
-    let pool = links(quorum)?;
+async fn asked(quorum: &Quorum, servers: &[String], ask_what: AdminAsk, patient: bool) -> Result<AdminReply> {
+    ask(links(quorum)?.network(), servers, ask_what, patient).await
+}
+
+/// [`asked`] over links that stand already.
+pub async fn ask(network: &Network, servers: &[String], ask: AdminAsk, patient: bool) -> Result<AdminReply> {
+    let pool = Pool::new(network.clone());
     let parse = |text: &String| text.parse::<Address>().with_context(|| format!("metadata address {text:?}"));
     let servers = servers.iter().map(parse).collect::<Result<Vec<_>>>()?;
     let deadline = Instant::now() + if patient { PATIENCE } else { Duration::ZERO };

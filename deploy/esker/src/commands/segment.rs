@@ -45,6 +45,7 @@ fn document(segment: &SegmentInfo) -> serde_json::Value {
         "partition": segment.partition, "segment": segment.n, "state": state(segment), "epoch": segment.epoch,
         "base_offset": segment.base_offset, "end_offset": (segment.end_offset >= 0).then_some(segment.end_offset),
         "bytes": segment.bytes, "tier": tier(segment), "members": segment.bookies,
+        "object": (!segment.object.is_empty()).then_some(&segment.object),
         "write_quorum": segment.write_quorum, "ack_quorum": segment.ack_quorum,
         "opened_ms": segment.opened_ms, "closed_ms": (segment.closed_ms > 0).then_some(segment.closed_ms),
     })

@@ -8,7 +8,7 @@ mod single;
 mod standalone;
 
 pub use files::{BookieFile, GatewayFile, MetadataFile};
-pub use metadata_client::{links, metadata_store};
+pub use metadata_client::{boot_id, links, metadata_store};
 pub use node::{NodeConfig, TlsPaths};
 pub use single::{bookie, gateway, metadata};
-pub use standalone::standalone;
+pub use standalone::{METADATA_LINK, lock, standalone};

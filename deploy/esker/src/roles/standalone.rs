@@ -24,7 +24,7 @@ use crate::http::{self, Readiness};
 use crate::logging;
 use crate::tls::Authority;
 
-const METADATA_LINK: &str = "inproc:metadata";
+pub const METADATA_LINK: &str = "inproc:metadata";
 const GATEWAY_LINK: &str = "inproc:gateway";
 /// What Kafka's own test suites expect of a broker that creates topics by itself.
 const AUTO_CREATED_PARTITIONS: u32 = 4;
@@ -38,6 +38,7 @@ pub async fn standalone(args: Standalone) -> Result<()> {
     let _lock = lock(&args.data)?;
     certificates(&args.data, &args.quic)?;
     let http = http::bind(&args.http).await?;
+    let config = with_bucket(config, &args)?;
     let roles = Roles::start(&args, config).await?;
     eprintln!(
         "esker is ready: clients at {}, health and metrics at http://{}",
@@ -52,7 +53,7 @@ pub async fn standalone(args: Standalone) -> Result<()> {
 }
 
 /// One process per data folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File> {
+pub fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
     match file.try_lock() {
@@ -231,4 +232,25 @@ async fn start_gateway(
     let view = View::follow(store.as_ref(), cancel.child_token());
     let deps = esker_gateway::Deps { network, store, view, registry, cancel: cancel.child_token() };
     Ok(Gateway::start(config, deps).await?)
+}
+
+/// One bucket for old segments and for copies of the metadata.
+fn with_bucket(mut config: StandaloneFile, args: &Standalone) -> Result<StandaloneFile> {
+    let set = &mut config.gateway.objects.url;
+    match args.object_store.as_deref() {
+        Some("none") => set.clear(),
+        Some(url) => url.clone_into(set),
+        None if set.is_empty() => *set = own_folder(&args.data)?,
+        None => {}
+    }
+    config.metadata.objects.url.clone_from(set);
+    Ok(config)
+}
+
+/// `DATA/objects` as a URL.
+fn own_folder(data: &Path) -> Result<String> {
+    let folder = data.join("objects");
+    std::fs::create_dir_all(&folder).with_context(|| format!("can't create {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("can't find {}", folder.display()))?;
+    Ok(format!("file://{}", folder.display()))
 }

@@ -3,5 +3,8 @@
 mod bad_input;
 mod bucket;
 mod cluster;
+mod object;
+mod objects;
+mod recover;
 mod standalone;
 mod support;

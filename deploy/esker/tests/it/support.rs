@@ -1,6 +1,8 @@
 //! A broker process and the command line, for one test.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -28,6 +30,9 @@ impl Standalone {
         process.args =
             ["--data", &data, "--quic", &quic, "--kafka", "127.0.0.1:0", "--http", &http].map(str::to_owned).to_vec();
         process.args.extend(extra.iter().map(|arg| arg.to_string()));
+        // Of the S3 server in this process, which takes any.
+        let key = |name: &str| (name.to_owned(), "k".to_owned());
+        process.env.extend([key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY")]);
         let mut standalone = Self { folder, quic, process };
         standalone.restart().await;
         standalone
@@ -47,6 +52,24 @@ impl Standalone {
     /// SIGTERM, and waits for its own end.
     pub async fn stop(&mut self) {
         self.process.stop().await.expect("stops by itself");
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.process.log_path()).expect("its log")
+    }
+
+    /// A counter or gauge of `/metrics`, all labels together; none if it is not there.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(&self.process.addresses["http"]).expect("the HTTP door");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+        let mut body = String::new();
+        stream.read_to_string(&mut body).expect("text");
+        let values = body.lines().filter_map(|line| {
+            let (left, value) = line.rsplit_once(' ')?;
+            (left.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok()).flatten()
+        });
+        values.reduce(|a, b| a + b)
     }
 
     pub fn data(&self) -> PathBuf {

@@ -92,7 +92,8 @@ pub enum Effect {
         segment: SegmentId,
         epoch: Epoch,
     },
-    /// Read entries `from..to` of one member, at least one entry, then up to `bytes_max`.
+    /// Read entries `from..to` of one member, at least one entry, then up to `bytes_max`. [`Member::BUCKET`]: of the
+    /// segment's object.
     ReadEntries {
         tag: Tag,
         member: Member,

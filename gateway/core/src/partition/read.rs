@@ -1,5 +1,6 @@
 //! What a reader may ask of a partition here, and where to find it (I6, R17).
 
+use esker_metadata_core::{ObjectPlace, PartitionInfo, RootPlace};
 use esker_types::{EntryId, Epoch, ErrorCode, Member, Offset, Rules, SegmentId};
 
 use super::active::Tail;
@@ -20,6 +21,8 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Segment(Place),
+    /// In the bucket; the manifest says where.
+    Folded(RootPlace),
     /// At the high watermark: wait for the next record.
     End,
     /// Lost for good; records go on at `to`.
@@ -33,8 +36,10 @@ pub enum Location {
 pub struct Place {
     pub segment: SegmentId,
     pub seg_epoch: Epoch,
-    /// Bookies to ask.
+    /// Bookies to ask. Empty: they may have dropped their copies.
     pub copies: Vec<Member>,
+    /// The same entries in the bucket.
+    pub object: Option<ObjectPlace>,
     pub base_offset: Offset,
     /// Exclusive; what of the segment may be served now.
     pub end_offset: Offset,
@@ -43,6 +48,33 @@ pub struct Place {
     /// The entry with the offset is this one or a later one.
     pub from_entry: EntryId,
     pub open: bool,
+}
+
+/// Where a closed segment's record is, by what metadata says alone. None: `offset` is in no closed segment. Whether it is
+/// above the log start is for the caller to see.
+pub fn locate_closed(info: &PartitionInfo, offset: Offset) -> Option<Location> {
+    if let Some(lost) = info.record.lost.iter().find(|lost| lost.from <= offset && offset < lost.to) {
+        return Some(Location::Lost { from: lost.from, to: lost.to });
+    }
+    let at = info.chain.partition_point(|closed| closed.end_offset <= offset);
+    if let Some(closed) = info.chain.get(at).filter(|closed| closed.base_offset <= offset) {
+        return Some(Location::Segment(Place {
+            segment: closed.segment,
+            seg_epoch: closed.seg_epoch,
+            copies: match closed.segment.n < info.record.copies_from {
+                true => Vec::new(),
+                false => closed.holders.clone(),
+            },
+            object: closed.object.clone(),
+            base_offset: closed.base_offset,
+            end_offset: closed.end_offset,
+            entries: closed.last + 1,
+            from_entry: 0,
+            open: false,
+        }));
+    }
+    let root = info.record.root.as_ref().filter(|root| offset < root.end_offset)?;
+    Some(Location::Folded(root.clone()))
 }
 
 impl<R: Rules> Partition<R> {
@@ -76,23 +108,7 @@ impl<R: Rules> Partition<R> {
             return Ok(Location::End);
         }
         let Some(info) = &self.common.info else { return Err(self.not_ready()) };
-        if let Some(lost) = info.record.lost.iter().find(|lost| lost.from <= offset && offset < lost.to) {
-            return Ok(Location::Lost { from: lost.from, to: lost.to });
-        }
-        let at = info.chain.partition_point(|closed| closed.end_offset <= offset);
-        if let Some(closed) = info.chain.get(at).filter(|closed| closed.base_offset <= offset) {
-            return Ok(Location::Segment(Place {
-                segment: closed.segment,
-                seg_epoch: closed.seg_epoch,
-                copies: closed.holders.clone(),
-                base_offset: closed.base_offset,
-                end_offset: closed.end_offset,
-                entries: closed.last + 1,
-                from_entry: 0,
-                open: false,
-            }));
-        }
-        self.locate_open(offset).ok_or_else(|| Refusal {
+        locate_closed(info, offset).or_else(|| self.locate_open(offset)).ok_or_else(|| Refusal {
             code: ErrorCode::OffsetNotAvailable,
             reason: format!("offset {offset} is on its way between segments"),
         })
@@ -111,6 +127,7 @@ impl<R: Rules> Partition<R> {
             segment: spec.segment,
             seg_epoch: spec.seg_epoch,
             copies: spec.members.clone(),
+            object: None,
             base_offset: spec.base_offset,
             end_offset: writing.owner.acked_end(),
             entries: writing.owner.lac(),

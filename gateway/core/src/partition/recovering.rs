@@ -261,7 +261,9 @@ impl<R: Rules> Recovering<R> {
         };
         let mut reader = ChainReader::from_snapshot(closed.segment, closed.seg_epoch, last.last + 1, Some(last.digest));
         let others = closed.members.iter().filter(|m| !closed.holders.contains(m));
-        reader.set_sources(closed.holders.iter().chain(others).copied().collect());
+        // After a restore, or when all copies are gone, the object alone can tell what its producers did.
+        let bucket = closed.object.is_some().then_some(Member::BUCKET);
+        reader.set_sources(closed.holders.iter().chain(others).copied().chain(bucket).collect());
         let rebuild = Rebuild::new(common.config.table);
         let alarm_at = now + common.config.recovery.alarm_after;
         let reading = Reading { reader, rebuild, asked: None, retry_at: None, alarm_at, digest: last.digest };

@@ -89,7 +89,8 @@ impl<R: Rules> Active<R> {
             propose(common, Command::from(command));
         }
         let upto_n = info.record.copies_from;
-        if info.chain.first().is_some_and(|first| first.segment.n < upto_n) {
+        // Those in the bucket leave with their fold.
+        if info.chain.iter().any(|row| row.segment.n < upto_n && row.object.is_none()) {
             propose(common, Command::from(DeleteDone { partition: common.id, epoch: self.epoch, upto_n }));
         }
     }

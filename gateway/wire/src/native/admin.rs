@@ -155,6 +155,39 @@ pub struct SegmentInfo {
     pub opened_ms: i64,
     #[prost(int64, tag = "15")]
     pub closed_ms: i64,
+    /// Name of the object in the bucket; empty = none.
+    #[prost(string, tag = "16")]
+    pub object: String,
+}
+
+/// `CALL_SWEEP_BUCKET`: looks at a few thousand names in the bucket and deletes those that nothing reaches and that are
+/// old enough. May be repeated.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SweepBucket {
+    /// `next` of the answer before; empty at first.
+    #[prost(string, tag = "1")]
+    pub after: String,
+    /// Look only.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SweptBucket {
+    #[prost(uint64, tag = "1")]
+    pub listed: u64,
+    #[prost(uint64, tag = "2")]
+    pub listed_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub leaked: u64,
+    #[prost(uint64, tag = "4")]
+    pub leaked_bytes: u64,
+    /// Names that nothing reaches, the first thousand of this answer.
+    #[prost(string, repeated, tag = "5")]
+    pub names: Vec<String>,
+    /// Where to go on; empty at the end.
+    #[prost(string, tag = "6")]
+    pub next: String,
 }
 
 /// `CALL_MOVE_PARTITION`: hands a partition over to another gateway and answers when it serves there.

@@ -38,6 +38,10 @@ pub struct ReadOpen {
     /// Otherwise such a range ends the stream with `DataLoss`.
     #[prost(bool, tag = "4")]
     pub skip_lost: bool,
+    /// Serve what is closed of the partition, even if another gateway owns it. The stream then ends with `NotOwner` where
+    /// that ends; the owner has the rest, and only it knows the high watermark.
+    #[prost(bool, tag = "5")]
+    pub any_gateway: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

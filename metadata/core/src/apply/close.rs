@@ -170,10 +170,14 @@ fn not_open(partition: &PartitionRecord, n: u64) -> Reject {
     Reject::precondition(format!("segment {}/{n} is not open; the tail is {tail:?}", partition.id))
 }
 
-/// The ranges with one more, in order, disjoint and not touching.
+/// The ranges with one more.
 fn merged(ranges: &[LostRange], new: LostRange) -> Vec<LostRange> {
-    let mut all = ranges.to_vec();
-    all.push(new);
+    merged_all(ranges.iter().cloned().chain([new]))
+}
+
+/// Ranges in order, disjoint and not touching.
+pub(crate) fn merged_all(ranges: impl IntoIterator<Item = LostRange>) -> Vec<LostRange> {
+    let mut all: Vec<LostRange> = ranges.into_iter().filter(|range| range.from < range.to).collect();
     all.sort_by_key(|range| range.from);
     let mut out: Vec<LostRange> = Vec::new();
     for range in all {

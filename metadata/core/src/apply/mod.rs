@@ -7,10 +7,12 @@ mod copies;
 mod node;
 mod objects;
 mod ownership;
+mod restore;
 mod topic;
 
 use std::sync::Arc;
 
+pub(crate) use close::merged_all;
 use esker_types::{Epoch, ErrorCode, PartitionId, Rules, WallMs};
 
 use crate::change::{Change, Delta};
@@ -56,7 +58,7 @@ struct Tx<'a> {
 
 impl Tx<'_> {
     fn command<R: Rules>(&mut self, command: &Command) -> CommandResult {
-        if self.state.cluster().is_none() && !matches!(command, Command::InitCluster(_)) {
+        if self.state.cluster().is_none() && !matches!(command, Command::InitCluster(_) | Command::Restore(_)) {
             return Err(Reject::precondition("the cluster was not initialised: run `esker cluster init`"));
         }
         match command {
@@ -91,6 +93,7 @@ impl Tx<'_> {
             Command::SetRoot(c) => self.set_root(c),
             Command::Pin(c) => self.pin(c),
             Command::Unpin(c) => self.unpin(c),
+            Command::Restore(c) => self.restore(c),
         }
     }
 

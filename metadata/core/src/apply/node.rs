@@ -75,7 +75,7 @@ impl Tx<'_> {
             }
         };
         let mut retired = known.as_ref().map(|b| b.retired.clone()).unwrap_or_default();
-        retired.extend(known.as_ref().map(|b| b.instance).filter(|old| *old != c.instance));
+        retired.extend(known.as_ref().map(|b| b.instance).filter(|old| *old != c.instance && !old.is_nil()));
         let state = match same.map(|b| b.state) {
             Some(BookieState::Draining) => BookieState::Draining,
             Some(BookieState::ReadOnly) if again => BookieState::ReadOnly,
@@ -117,10 +117,13 @@ impl Tx<'_> {
                 "instance {} of bookie {:?} was declared lost: start it with --new-instance",
                 c.instance, c.name
             )),
-            Some(b) if b.instance != c.instance && c.replaces != Some(b.instance) => refuse(format!(
-                "bookie {:?} is registered with instance {}, not {}: if that data is gone for good start with --new-instance",
-                c.name, b.instance, c.instance
-            )),
+            // Nil: a restore gave up whatever data the name stood for.
+            Some(b) if b.instance != c.instance && !b.instance.is_nil() && c.replaces != Some(b.instance) => {
+                refuse(format!(
+                    "bookie {:?} is registered with instance {}, not {}: if that data is gone for good start with --new-instance",
+                    c.name, b.instance, c.instance
+                ))
+            }
             None if c.replaces.is_some() => refuse(format!("there is no bookie {:?} to replace", c.name)),
             _ => Ok(()),
         }

@@ -57,7 +57,9 @@ fn all_commands() -> Vec<Command> {
 
 #[test]
 fn every_command_round_trips() {
-    let batch = CommandBatch::new(1_700_000_000_000, all_commands());
+    let mut all = all_commands();
+    all.push(Restore { rows: vec![Change::TopicGone(TopicKey { id: topic_id(1) })], before: 1, after: 2 }.into());
+    let batch = CommandBatch::new(1_700_000_000_000, all);
     assert_eq!(CommandBatch::decode(&batch.encode()), Ok(batch.clone()));
     let newer = CommandBatch { version: COMMAND_VERSION + 1, ..batch.clone() };
     assert_eq!(CommandBatch::decode(&newer.encode()), Err(wire::DecodeError::Newer("command batch")));

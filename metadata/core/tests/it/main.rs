@@ -10,5 +10,6 @@ mod objects;
 mod ownership;
 mod plan;
 mod random;
+mod restore;
 mod topics;
 mod world;

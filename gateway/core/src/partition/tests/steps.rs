@@ -1,8 +1,8 @@
 //! Each step of a partition's life, with the exact effects.
 
 use esker_bookie_core::owner::{AddAnswer, AddAnswerKind};
-use esker_metadata_core::{Assign, Command};
-use esker_types::{Epoch, ErrorCode, Offset, SegmentId, Time, WallMs};
+use esker_metadata_core::{Assign, Change, ClosedSegment, Command, LastClosed, ObjectPlace, PartitionRecord, State};
+use esker_types::{Epoch, ErrorCode, ObjectKey, Offset, Quorum, SegmentId, Time, WallMs};
 
 use super::desk::Desk;
 use super::world::{batch, instance};
@@ -440,4 +440,41 @@ fn what_is_carried_over_does_not_fill_the_next_segment_before_it_is_acked() {
     desk.applied();
     desk.read_record();
     assert!(desk.tick(2_060).iter().all(|s| !s.starts_with("pick 3 without []")), "full, and nothing of it acked");
+}
+
+#[test]
+fn a_tail_that_no_bookie_has_is_read_from_the_bucket() {
+    let mut desk = Desk::new();
+    let segment = SegmentId { partition: desk.id(), n: 1 };
+    let key = ObjectKey { incarnation: 0, partition: desk.id(), n: 1, epoch: Epoch(1), attempt: 1, shared: false };
+    let place = ObjectPlace { key, position: 60, len: 9, footer_position: 69, footer_len: 9, footer_crc: 0, size: 400 };
+    let row = ClosedSegment {
+        segment,
+        seg_epoch: Epoch(1),
+        quorum: Quorum { write: 3, ack: 2 },
+        members: Vec::new(),
+        holders: Vec::new(),
+        base_offset: 0,
+        end_offset: 9,
+        last: 4,
+        digest: 7,
+        bytes: 900,
+        first_ts: 1,
+        max_ts: 2,
+        opened: WallMs(1),
+        closed: WallMs(2),
+        ver: 0,
+        object: Some(place),
+    };
+    let mut record = PartitionRecord::clone(&desk.info().record);
+    record.last = Some(LastClosed { n: 1, last: 4, end_offset: 9, digest: 7 });
+    (record.next_n, record.next_offset) = (2, 9);
+    let state = &desk.world.state;
+    let rows = state.rows().chain([Change::Segment(row.into()), Change::Partition(record.into())]);
+    desk.world.state = State::from_rows(state.revision() + 1, state.wall(), rows);
+    desk.partition = Desk::process(&desk.world, desk.session, |_| {}, |_| {}, 0);
+    assert_eq!(desk.news(), ["read 0 4..5", "Recovering { epoch: Epoch(1) }"]);
+    let (tag, result) = (desk.tag(), EntriesRead::Failed);
+    assert_eq!(desk.event(Event::Entries { tag, result }), [""; 0], "it waits");
+    assert_eq!(desk.tick(60_000)[0], "read 0 4..5", "and asks again");
 }

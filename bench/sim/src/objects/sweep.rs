@@ -1,0 +1,87 @@
+//! The leak sweep, by whoever runs it: list, then read metadata, then judge, then delete.
+
+use esker_cache_core::steps::{Candidate, Verdict, candidate, doomed, parse, verdict};
+use esker_types::Rules;
+
+use super::ObjectsPlan;
+use super::pages::Miss;
+use crate::sometimes::Case;
+use crate::world::{What, World};
+
+/// What a sweep found so far.
+#[derive(Default)]
+pub struct Sweep {
+    /// Listed, and old enough.
+    listed: Vec<(String, Candidate)>,
+    /// Judged, to be deleted.
+    doomed: Vec<String>,
+}
+
+impl<R: Rules> World<R> {
+    /// One stage of the sweep after the other, each some time after the last: all may change in between.
+    pub fn on_sweep(&mut self) {
+        let Some(plan) = self.plan.objects else { return };
+        if !self.objects.sweep.doomed.is_empty() {
+            for name in std::mem::take(&mut self.objects.sweep.doomed) {
+                // The sweeper may die in the middle; the next one finds the rest.
+                if !self.healed && self.objects.rng.chance(50) {
+                    break;
+                }
+                self.cases.hit(Case::Swept);
+                self.delete(&name);
+            }
+        } else if !self.objects.sweep.listed.is_empty() {
+            self.judge();
+        } else {
+            self.list(&plan);
+        }
+        let pause = self.objects.rng.latency_ns(plan.unit_ms as u64 * 4_000);
+        self.queue.after_ns(pause, What::Sweep);
+    }
+
+    /// A listing may be old, and may leave out what came last.
+    pub(super) fn list(&mut self, plan: &ObjectsPlan) {
+        let (age_min, grace) = (plan.sweep_age_ms(), plan.grace_ms());
+        let (wall, incarnation) = (self.wall_ms(), self.incarnation());
+        let objects = &mut self.objects;
+        for (name, stored) in objects.bucket.names() {
+            let age = u64::try_from(wall - stored.since).unwrap_or(0);
+            if !self.healed && objects.rng.chance(100) {
+                continue;
+            }
+            let old = candidate(name, incarnation, age, age_min as u64);
+            let found = old.or_else(|| parse(name).filter(|found| doomed(found, &self.metadata.state, grace)));
+            if let Some(found) = found {
+                objects.sweep.listed.push((name.clone(), found));
+            }
+        }
+    }
+
+    pub(super) fn judge(&mut self) {
+        for (name, found) in std::mem::take(&mut self.objects.sweep.listed) {
+            // A linearizable read: the state of this moment.
+            let state = self.metadata.state.clone();
+            match self.ask_pages(|pages| verdict::<R>(&found, &state, None, pages)) {
+                Ok(Verdict::Delete) => self.objects.sweep.doomed.push(name),
+                // What can't be proved to be a leak stays.
+                Ok(Verdict::Keep) | Err(Miss::Failed | Miss::NotFound(_)) => {}
+            }
+        }
+    }
+
+    pub fn incarnation(&self) -> u8 {
+        self.metadata.state.cluster().map_or(0, |cluster| cluster.incarnation)
+    }
+
+    /// Sweeps from start to end, without a pause.
+    pub(super) fn sweep_now(&mut self) {
+        let Some(plan) = self.plan.objects else { return };
+        self.objects.sweep = Sweep::default();
+        self.list(&plan);
+        self.judge();
+        for name in std::mem::take(&mut self.objects.sweep.doomed) {
+            self.cases.hit(Case::Swept);
+            self.delete(&name);
+        }
+    }
+}

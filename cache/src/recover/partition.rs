@@ -1,0 +1,288 @@
+//! What the bucket holds of one partition.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_cache_core::manifest::{LeafEntry, PAGE_RAW_MAX, Page, PageRef, RootPage, decode_page, root_ref};
+use esker_cache_core::object::{Part, SegmentFacts};
+use esker_cache_core::recover::{self, Found, Held, Rebuilt};
+use esker_metadata_core::{Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State};
+use esker_types::{ClusterId, ObjectKey, PageKey, PartitionId, SegmentId, WallMs, checksum};
+
+use super::CLASS;
+use crate::inspect::Inspect;
+use crate::store::{Error, Kind, Listed, Store};
+
+/// Names of one listing. A folder is walked once for each page, a bucket asks for 1,000 at a time.
+const NAMES: usize = 1 << 20;
+
+/// Names below one partition.
+struct Names {
+    objects: BTreeMap<ObjectKey, u64>,
+    pages: BTreeSet<PageKey>,
+}
+
+pub(super) async fn rebuild(
+    store: &Store,
+    old: &State,
+    bump: &Bump,
+    id: PartitionId,
+) -> Result<(Rebuilt, Vec<String>), Error> {
+    let cluster = old.cluster().map_or(ClusterId::NIL, |cluster| cluster.id);
+    let incarnation = old.cluster().map_or(0, |cluster| cluster.incarnation);
+    let chain: Vec<Arc<ClosedSegment>> = old.chain(id).cloned().collect();
+    let Some(record) = old.partition(id) else {
+        return Err(Error::new(Kind::Damaged, "recover", format!("partition {id}"), "the backup has no record of it"));
+    };
+    let mut names = Names { objects: BTreeMap::new(), pages: BTreeSet::new() };
+    for incarnation in 0..=incarnation {
+        for listed in listed(store, incarnation, id).await? {
+            if let Ok(key) = listed.key.parse() {
+                names.objects.insert(key, listed.bytes);
+            } else if let Ok(key) = listed.key.parse() {
+                names.pages.insert(key);
+            }
+        }
+    }
+    let mut bucket = Bucket { store, cluster, names, notes: Vec::new() };
+    let root = bucket.root(record).await?;
+    let mut found = Found::default();
+    if let Some((place, page)) = &root {
+        let walked = bucket.walk(page, record).await?;
+        if let Some(entry) = walked.last {
+            found.root_tail = bucket.whole(&entry.place.key, SegmentId { partition: id, n: entry.n }).await?;
+        }
+        found.absent = walked.absent;
+        found.root = Some(place.clone());
+    }
+    let folded_to = root.as_ref().map_or(0, |(place, _)| place.folded_to);
+    found.held = bucket.held(id, &chain, folded_to).await?;
+    Ok((recover::rebuild(bump, record, &chain, found), bucket.notes))
+}
+
+/// All names of one partition in one incarnation.
+pub(super) async fn listed(store: &Store, incarnation: u8, id: PartitionId) -> Result<Vec<Listed>, Error> {
+    let (folder, mut all) = (format!("{incarnation}/{id}"), Vec::new());
+    loop {
+        let after = all.last().map(|listed: &Listed| listed.key.clone());
+        let page = store.list(&folder, after.as_deref(), NAMES, CLASS).await?;
+        let more = page.len() == NAMES;
+        all.extend(page);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
+struct Bucket<'a> {
+    store: &'a Store,
+    cluster: ClusterId,
+    names: Names,
+    notes: Vec<String>,
+}
+
+/// What a manifest lists.
+#[derive(Default)]
+struct Walked {
+    last: Option<LeafEntry>,
+    absent: Vec<LostRange>,
+}
+
+impl Bucket<'_> {
+    /// The manifest that the backup names or, if its pages are gone, the newest one that is whole: the pages of an older
+    /// version are deleted when a newer one has been in use for a while.
+    async fn root(&mut self, record: &PartitionRecord) -> Result<Option<(RootPlace, RootPage)>, Error> {
+        if let Some(place) = &record.root {
+            match self.tree(&root_ref(place)).await? {
+                Some(page) => return Ok(Some((place.clone(), page))),
+                None => self.notes.push(format!("manifest {} is not whole: another version is looked for", place.key)),
+            }
+        }
+        let least = record.root.as_ref().map_or(0, |root| root.ver);
+        let mut newest: Vec<PageKey> = self.names.pages.iter().copied().collect();
+        newest.sort_unstable_by_key(|key| std::cmp::Reverse((key.incarnation, key.epoch, key.seq)));
+        for key in newest.into_iter().filter(|_| record.root.is_some()) {
+            let Some(bytes) = self.page_bytes(&key.to_string()).await? else { continue };
+            let of = self_ref(key, &bytes);
+            let Ok(Page::Root(page)) = decode_page(self.cluster, &of, &bytes) else { continue };
+            if page.ver >= least && self.tree(&of).await?.is_some() {
+                return Ok(Some((place_of(&of, &page), page)));
+            }
+        }
+        if record.root.is_some() {
+            self.notes.push("no manifest is whole: its segments are looked for one by one".to_owned());
+        }
+        Ok(None)
+    }
+
+    /// The root page, if it and all pages below it are there and whole.
+    async fn tree(&self, of: &PageRef) -> Result<Option<RootPage>, Error> {
+        let Some(Page::Root(root)) = self.page(of).await? else { return Ok(None) };
+        let mut todo: Vec<PageRef> = root.children.clone();
+        while let Some(of) = todo.pop() {
+            match self.page(&of).await? {
+                None => return Ok(None),
+                Some(Page::Inner(inner)) => todo.extend(inner.children),
+                Some(_) => {}
+            }
+        }
+        Ok(Some(root))
+    }
+
+    async fn walk(&self, root: &RootPage, record: &PartitionRecord) -> Result<Walked, Error> {
+        let mut walked = Walked::default();
+        let mut todo: Vec<PageRef> = root.children.iter().rev().cloned().collect();
+        while let Some(of) = todo.pop() {
+            match self.page(&of).await? {
+                Some(Page::Leaf(leaf)) => {
+                    for entry in leaf.entries.into_iter().filter(|entry| entry.end_offset > record.log_start) {
+                        if self.there(&entry.place).await? {
+                            walked.last = Some(entry);
+                        } else {
+                            walked.absent.push(LostRange { from: entry.base_offset, to: entry.end_offset });
+                        }
+                    }
+                }
+                Some(Page::Inner(inner)) => todo.extend(inner.children.into_iter().rev()),
+                _ => return Err(Error::new(Kind::Damaged, "read", of.key.to_string(), "it was whole a moment ago")),
+            }
+        }
+        Ok(walked)
+    }
+
+    /// Whether an object of this size is there. Of a shared one the name belongs to another partition.
+    async fn there(&self, place: &ObjectPlace) -> Result<bool, Error> {
+        if let Some(size) = self.names.objects.get(&place.key) {
+            return Ok(*size == place.size);
+        }
+        if !place.key.shared {
+            return Ok(false);
+        }
+        match self.store.size(&place.key.to_string(), CLASS).await {
+            Ok(size) => Ok(size == place.size),
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Segments behind the manifest. What metadata committed was verified then; anything else is read in full now.
+    async fn held(
+        &mut self,
+        id: PartitionId,
+        chain: &[Arc<ClosedSegment>],
+        folded_to: u64,
+    ) -> Result<Vec<Held>, Error> {
+        let mut held = Vec::new();
+        let mut committed = BTreeSet::new();
+        for row in chain.iter().filter(|row| row.segment.n > folded_to) {
+            if let Some(place) = &row.object
+                && self.there(place).await?
+            {
+                committed.insert(row.segment.n);
+                held.push(Held { facts: SegmentFacts::from(&**row), place: place.clone() });
+            }
+        }
+        let others: Vec<ObjectKey> = self.names.objects.keys().copied().filter(|key| key.n > folded_to).collect();
+        for key in others.into_iter().filter(|key| key.shared || !committed.contains(&key.n)) {
+            held.extend(
+                self.segments_of(&key, id)
+                    .await?
+                    .into_iter()
+                    .filter(|one| one.facts.segment.n > folded_to && !committed.contains(&one.facts.segment.n)),
+            );
+        }
+        Ok(held)
+    }
+
+    async fn whole(&mut self, key: &ObjectKey, segment: SegmentId) -> Result<Option<Held>, Error> {
+        let found = self.segments_of(key, segment.partition).await?;
+        Ok(found.into_iter().find(|held| held.facts.segment == segment))
+    }
+
+    /// The segments of `id` in an object, each read in full. None of an object that is damaged or foreign.
+    async fn segments_of(&mut self, key: &ObjectKey, id: PartitionId) -> Result<Vec<Held>, Error> {
+        match self.read(key, id).await {
+            Ok(held) => Ok(held),
+            Err(error) if matches!(error.kind, Kind::Damaged | Kind::Invalid | Kind::NotFound) => {
+                self.notes.push(format!("object {key} is left out: {error}"));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self, key: &ObjectKey, id: PartitionId) -> Result<Vec<Held>, Error> {
+        let object = Inspect::of(self.store, &key.to_string()).await?;
+        if (object.identity().cluster, &object.identity().key) != (self.cluster, key) {
+            return Err(Error::new(Kind::Damaged, "read", key.to_string(), "it is of another cluster or name"));
+        }
+        let mut held = Vec::new();
+        for (at, part) in object.directory().parts.iter().enumerate() {
+            if part.segment.partition == id {
+                let footer = object.footer(at).await?;
+                let facts = footer.facts;
+                object.entries(at, footer, &mut |_| Ok(())).await?;
+                held.push(Held { facts, place: place(*key, part, object.size()) });
+            }
+        }
+        Ok(held)
+    }
+
+    /// None: it is not there, or not whole.
+    async fn page(&self, of: &PageRef) -> Result<Option<Page>, Error> {
+        let Some(bytes) = self.page_bytes(&of.key.to_string()).await? else { return Ok(None) };
+        Ok(decode_page(self.cluster, of, &bytes).ok())
+    }
+
+    async fn page_bytes(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        match self.store.read_whole(key, PAGE_RAW_MAX as u64, CLASS).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Invalid) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn place(key: ObjectKey, part: &Part, size: u64) -> ObjectPlace {
+    ObjectPlace {
+        key,
+        position: part.position,
+        len: part.len,
+        footer_position: part.footer_position,
+        footer_len: part.footer_len,
+        footer_crc: part.footer_crc,
+        size,
+    }
+}
+
+/// A page that nothing refers to vouches for itself: its own checksum is seeded with its name.
+fn self_ref(key: PageKey, bytes: &[u8]) -> PageRef {
+    PageRef {
+        key,
+        len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        crc: checksum::crc32c(bytes),
+        segments: 0,
+        bytes: 0,
+        first_n: 0,
+        last_n: 0,
+        base_offset: 0,
+        end_offset: 0,
+        max_ts: 0,
+        closed: WallMs(0),
+    }
+}
+
+fn place_of(of: &PageRef, root: &RootPage) -> RootPlace {
+    RootPlace {
+        key: of.key,
+        ver: root.ver,
+        len: of.len,
+        crc: of.crc,
+        folded_to: root.folded_to,
+        segments: root.children.iter().map(|child| child.segments).sum(),
+        bytes: root.children.iter().map(|child| child.bytes).sum(),
+        base_offset: root.children.first().map_or(0, |child| child.base_offset),
+        end_offset: root.children.last().map_or(0, |child| child.end_offset),
+    }
+}

@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use esker_types::units::Interval;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Old segments in a bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ObjectsConfig {
+    /// Where closed segments go: `file:///dir`, `s3://bucket/prefix`, `gs://`, `az://`. Empty: they stay on bookies.
+    /// Every gateway of a cluster must name the same place.
+    pub url: String,
+    /// Segments under way to the bucket at once. Each reads from bookies, compresses on one core, and holds some
+    /// 40 MiB of memory.
+    pub concurrency: u32,
+    /// Segments of a partition that make it worth writing a manifest page.
+    pub fold_segments: u32,
+    /// Age at which fewer are folded too. Until then metadata holds their rows.
+    pub fold_age: Interval,
+    /// How long replaced pages and retired objects are kept for those who read them. Longer than the longest read.
+    pub grave_grace: Interval,
+    /// How often retention looks at what is in the bucket.
+    pub retention_interval: Interval,
+    /// Age from which an object that nothing reaches is deleted by a sweep. A write that is not committed after half of
+    /// it is given up, so that the sweep never takes what is on its way.
+    pub sweep_age: Interval,
+    /// How often one gateway looks through the whole bucket for what nothing reaches. 0: never by itself.
+    pub sweep_interval: Interval,
+    /// Longest wait after failures of one partition; the first one is 100 ms and each doubles.
+    pub retry_max: Interval,
+    /// Requests, memory and SSD.
+    pub cache: esker_cache::Config,
+}
+
+/// Well above the time that an upload and its commit may take together.
+const SWEEP_AGE_MIN: Duration = Duration::from_secs(3_600);
+
+impl Default for ObjectsConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            concurrency: 2,
+            fold_segments: 64,
+            fold_age: Interval::secs(3_600),
+            grave_grace: Interval::secs(3_600),
+            retention_interval: Interval::secs(60),
+            sweep_age: Interval::secs(86_400),
+            sweep_interval: Interval::secs(6 * 3_600),
+            retry_max: Interval::secs(60),
+            cache: esker_cache::Config::default(),
+        }
+    }
+}
+
+impl ObjectsConfig {
+    pub fn validate(&self) -> Result<(), String> {
+        if !(1..=64).contains(&self.concurrency) {
+            return Err(format!("objects.concurrency must be between 1 and 64, it is {}", self.concurrency));
+        }
+        if !(1..=10_000).contains(&self.fold_segments) {
+            return Err(format!("objects.fold-segments must be between 1 and 10000, it is {}", self.fold_segments));
+        }
+        if self.sweep_age.0 < SWEEP_AGE_MIN {
+            return Err(format!("objects.sweep-age is {}: must be at least 1h", self.sweep_age));
+        }
+        self.cache.validate().map_err(|reason| format!("objects.cache.{reason}"))
+    }
+}
