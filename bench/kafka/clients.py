@@ -1,6 +1,7 @@
 """One class per client. All write and read the same records: (timestamp_ms, key, value, headers), keys and values bytes
 or None, headers a list of (str, bytes). `read` returns everything in a partition as [(offset, record)]."""
 
+import datetime
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ class Confluent:
 
     name = "librdkafka"
     codecs = CODECS
+    knows_racks = True
 
     def __init__(self, ring):
         try:
@@ -41,12 +43,22 @@ class Confluent:
         left = producer.flush(PATIENCE)
         assert not failures and left == 0, f"{failures[:3]}, {left} not delivered"
 
-    def read(self, topic, partition, count):
-        consumer = self.kafka.Consumer({
+    def consumer(self, **more):
+        return self.kafka.Consumer({
             "bootstrap.servers": self.ring.bootstrap, "group.id": "unused", "enable.auto.commit": False,
-            "check.crcs": True,
+            "check.crcs": True, **more,
         })
-        consumer.assign([self.kafka.TopicPartition(topic, partition, 0)])
+
+    def at_time(self, topic, partition, time_ms):
+        consumer = self.consumer()
+        found = consumer.offsets_for_times([self.kafka.TopicPartition(topic, partition, time_ms)], PATIENCE)[0]
+        assert not found.error, found.error
+        consumer.close()
+        return found.offset
+
+    def read(self, topic, partition, count, start=0, rack=""):
+        consumer = self.consumer(**{"client.rack": rack})
+        consumer.assign([self.kafka.TopicPartition(topic, partition, start)])
         found, until = [], time.monotonic() + PATIENCE
         while len(found) < count and time.monotonic() < until:
             for message in consumer.consume(500, 0.5):
@@ -77,12 +89,23 @@ class KafkaPython:
             future.get(PATIENCE)
         producer.close()
 
-    def read(self, topic, partition, count):
+    def consumer(self, place):
         consumer = self.kafka.KafkaConsumer(
             bootstrap_servers=self.ring.bootstrap, group_id=None, enable_auto_commit=False, check_crcs=True)
-        place = self.kafka.TopicPartition(topic, partition)
         consumer.assign([place])
-        consumer.seek(place, 0)
+        return consumer
+
+    def at_time(self, topic, partition, time_ms):
+        place = self.kafka.TopicPartition(topic, partition)
+        consumer = self.consumer(place)
+        found = consumer.offsets_for_times({place: time_ms})[place]
+        consumer.close()
+        return found.offset
+
+    def read(self, topic, partition, count, start=0):
+        place = self.kafka.TopicPartition(topic, partition)
+        consumer = self.consumer(place)
+        consumer.seek(place, start)
         found, until = [], time.monotonic() + PATIENCE
         while len(found) < count and time.monotonic() < until:
             for message in consumer.poll(500).get(place, []):
@@ -140,6 +163,7 @@ class Kcat:
 
     name = "kcat"
     codecs = CODECS
+    knows_racks = True
 
     def __init__(self, ring):
         if not shutil.which("kcat"):
@@ -154,9 +178,15 @@ class Kcat:
         run = subprocess.run(command, input=lines, capture_output=True, timeout=PATIENCE)
         assert run.returncode == 0, run.stderr[-2000:]
 
-    def read(self, topic, partition, count):
-        command = ["kcat", "-b", self.ring.bootstrap, "-C", "-t", topic, "-p", str(partition), "-o", "beginning", "-e",
-                   "-J", "-X", "check.crcs=true"]
+    def at_time(self, topic, partition, time_ms):
+        command = ["kcat", "-b", self.ring.bootstrap, "-Q", "-t", f"{topic}:{partition}:{time_ms}"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert run.returncode == 0, run.stderr[-2000:]
+        return int(run.stdout.split()[-1])
+
+    def read(self, topic, partition, count, start=0, rack=""):
+        command = ["kcat", "-b", self.ring.bootstrap, "-C", "-t", topic, "-p", str(partition), "-o", str(start), "-e",
+                   "-J", "-X", "check.crcs=true", *(["-X", f"client.rack={rack}"] if rack else [])]
         run = subprocess.run(command, capture_output=True, timeout=PATIENCE)
         assert run.returncode == 0, run.stderr[-2000:]
         found = []
@@ -259,9 +289,15 @@ class Native:
         self.ring.run("produce", topic, "--partition", str(partition), "--compression", codec, "--key-delimiter", "\t",
                       input=lines)
 
-    def read(self, topic, partition, count):
-        out = self.ring.run("consume", topic, "--partition", str(partition), "--from", "earliest", "--to-end", "--format",
-                            "json")
+    def at_time(self, topic, partition, time_ms):
+        when = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.timezone.utc).isoformat(timespec="milliseconds")
+        out = self.ring.run("consume", topic, "--partition", str(partition), "--from", f"time:{when}", "--max", "1",
+                            "--format", "json")
+        return json.loads(out)["offset"]
+
+    def read(self, topic, partition, count, start=0):
+        out = self.ring.run("consume", topic, "--partition", str(partition), "--from", f"offset:{start}", "--to-end",
+                            "--format", "json")
         found = []
         for line in out.splitlines():
             m = json.loads(line)

@@ -8,6 +8,7 @@ Python packages: requirements.txt. kafkajs: `npm install` in the folder given wi
 SKIPped with the reason. Exit status 0 only if nothing failed and at least one Kafka client ran."""
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import tempfile
 
 import admin
 import clients
+import replay
 from brokers import free_ports, wait_ready
 
 RECORDS = 300
@@ -27,28 +29,33 @@ class Ring:
 
     def __init__(self, arguments):
         self.esker, self.node_folder = arguments.esker, arguments.node
-        self.folder = tempfile.mkdtemp(prefix="esker-ring-")
-        if arguments.cluster:
-            self.start_cluster(arguments.cluster)
+        self.folder, self.cluster = tempfile.mkdtemp(prefix="esker-ring-"), arguments.cluster
+        if self.cluster:
+            self.start_cluster(self.cluster)
         else:
+            self.server, self.bootstrap, self.http = (f"127.0.0.1:{port}" for port in free_ports(3))
+            self.ca = os.path.join(self.folder, "data", "tls", "ca.pem")
             self.start_standalone()
 
     def start_standalone(self):
-        quic, kafka, http = (f"127.0.0.1:{port}" for port in free_ports(3))
         data = os.path.join(self.folder, "data")
-        self.process = subprocess.Popen([self.esker, "standalone", "--data", data, "--quic", quic, "--kafka", kafka,
-                                         "--http", http])
-        self.server, self.bootstrap, self.ca = quic, kafka, os.path.join(data, "tls", "ca.pem")
-        wait_ready(self.process, http)
+        self.process = subprocess.Popen([self.esker, "standalone", "--data", data, "--quic", self.server, "--kafka",
+                                         self.bootstrap, "--http", self.http])
+        wait_ready(self.process, self.http)
+
+    def restart(self):
+        """The same standalone again, with nothing in memory."""
+        self.stop()
+        self.start_standalone()
 
     def start_cluster(self, bench):
         command = [bench, "cluster", "--metadata", "1", "--bookies", "3", "--gateways", "2", "--data", self.folder,
                    "--esker", self.esker, "--json"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         cluster = json.loads(self.process.stdout.readline())
-        gateways = [role["addresses"] for role in cluster["roles"] if role["role"] == "gateway"]
-        self.server, self.ca = ",".join(g["quic"] for g in gateways), cluster["ca"]
-        self.bootstrap = gateways[0]["kafka"]
+        self.gateways = [role for role in cluster["roles"] if role["role"] == "gateway"]
+        self.server, self.ca = ",".join(g["addresses"]["quic"] for g in self.gateways), cluster["ca"]
+        self.bootstrap = self.gateways[0]["addresses"]["kafka"]
 
     def run(self, *command, input=None):
         environment = dict(os.environ, ESKER_SERVER=self.server, ESKER_CA=self.ca)
@@ -144,7 +151,7 @@ def main():
             for protocol in getattr(client, "groups", []):
                 report.check(f"a group of {client.name} with {protocol.split('.')[-1]} grows and shrinks",
                              lambda: check_group(ring, client, protocol))
-        for name, work in admin.checks(ring):
+        for name, work in itertools.chain(admin.checks(ring), replay.checks(ring, present)):
             report.check(name, work)
         assert ring.process.poll() is None, "the broker ended"
     finally:

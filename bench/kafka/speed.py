@@ -22,7 +22,7 @@ def performance(arguments, broker, *options):
     command = [f"{arguments.library}/examples/rdkafka_performance", "-b", broker.bootstrap, "-q", "-q", *options]
     environment = dict(os.environ, LD_LIBRARY_PATH=f"{arguments.library}/src")
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
-    found = re.findall(r"(\d+) msgs/s and ([\d.]+) MB/s", run.stdout + run.stderr)
+    found = re.findall(r"(\d+) msgs/s (?:and |\()([\d.]+) MB/s", run.stdout + run.stderr)
     assert found, (run.stdout + run.stderr)[-2000:]
     return int(found[-1][0]), float(found[-1][1])
 

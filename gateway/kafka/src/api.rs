@@ -60,6 +60,11 @@ macro_rules! apis {
             pub(crate) fn sample(api: Api, random: &mut crate::tests::Random, form: Form) -> Self {
                 match api { $(Api::$name => Self::$name(crate::tests::Sample::sample(random, form)),)* }
             }
+
+            #[cfg(test)]
+            pub(crate) fn weigh(&self) -> usize {
+                match self { $(Self::$name(body) => crate::tests::Weigh::weigh(body),)* }
+            }
         }
 
         impl Response {

@@ -182,7 +182,9 @@ impl Field for Records {
         <Bytes as Nullable>::min_len(form)
     }
     fn decode(from: &mut Reader, form: Form) -> Result<Self, DecodeError> {
-        Ok(Self(from.bytes(form.flexible)?.into_iter().collect()))
+        let bytes = from.bytes(form.flexible)?;
+        from.charge(size_of_val(&bytes))?;
+        Ok(Self(bytes.into_iter().collect()))
     }
     fn encode(&self, into: &mut Writer, form: Form) {
         into.shared(&self.0, form.flexible);

@@ -85,6 +85,14 @@ macro_rules! structs {
         }
 
         #[cfg(test)]
+        impl $crate::tests::Weigh for $name {
+            fn weigh(&self) -> usize {
+                let parts: &[&dyn $crate::tests::Weigh] = &[$(&self.$field,)*];
+                parts.iter().map(|part| part.weigh()).sum()
+            }
+        }
+
+        #[cfg(test)]
         impl $crate::tests::Sample for $name {
             fn sample(random: &mut $crate::tests::Random, form: $crate::field::Form) -> Self {
                 #[allow(unused_mut, reason = "a structure may have no fields")]

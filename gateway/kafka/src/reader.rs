@@ -156,7 +156,8 @@ impl Reader {
         Ok(Some(count))
     }
 
-    fn charge(&mut self, memory: usize) -> Result<(), DecodeError> {
+    /// Counts memory that is about to be used.
+    pub fn charge(&mut self, memory: usize) -> Result<(), DecodeError> {
         let left = self.memory.checked_sub(memory);
         self.memory = left.ok_or(DecodeError::TooLarge(self.limits.memory_max))?;
         Ok(())

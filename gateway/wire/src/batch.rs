@@ -16,6 +16,7 @@ mod codec;
 mod error;
 mod header;
 mod patch;
+mod recompress;
 mod records;
 mod split;
 mod varint;

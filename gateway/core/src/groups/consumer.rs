@@ -46,6 +46,8 @@ pub struct Consumer {
     statics: BTreeMap<String, String>,
     /// Patterns that members subscribe with, compiled.
     patterns: BTreeMap<String, regex_lite::Regex>,
+    /// Patterns that nobody used before, and that came together with names: they count from the next heartbeat on.
+    waiting: BTreeSet<String>,
     /// Who holds a partition; see the module.
     holders: BTreeMap<TopicId, BTreeMap<i32, String>>,
     /// When our copy of the metadata is compared with `topics_hash` next, and the revision seen last.
@@ -71,6 +73,7 @@ impl Consumer {
             members: BTreeMap::new(),
             statics: BTreeMap::new(),
             patterns: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             holders: BTreeMap::new(),
             look_at: Time::ZERO,
             seen_revision: 0,

@@ -23,7 +23,7 @@ pub struct Coordinator {
     pub(super) out: Out,
     pub(super) snapshot: Snapshot,
     /// Sum over the groups.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// At most one entry per group: the one it says in `armed`.
     timers: BTreeSet<(Time, String)>,
     next_expiry: Time,

@@ -123,13 +123,7 @@ impl Group {
                 Err(code) => cx.answer(ticket, Response::Sync(Err(code))),
             },
             Request::ConsumerHeartbeat(r) => {
-                let result = match self.consumer(cx, r.epoch == super::JOIN_EPOCH) {
-                    Ok(consumer) => consumer.heartbeat(cx, &r),
-                    Err(code) => {
-                        let message = format!("group {:?} is used by members of the classic protocol", r.group);
-                        Err(Refused { code, message })
-                    }
-                };
+                let result = self.consumer_heartbeat(cx, &r);
                 cx.answer(ticket, Response::ConsumerHeartbeat(result));
             }
             other => {
@@ -205,14 +199,25 @@ impl Group {
         }
     }
 
-    fn consumer(&mut self, cx: &mut Cx<'_>, joins: bool) -> Result<&mut Consumer, ErrorCode> {
-        if joins && matches!(&self.kind, Kind::Classic(classic) if classic.is_empty()) {
-            self.forget_members(cx.out);
-            self.kind = Kind::Consumer(Consumer::new(&self.name, cx.wall));
-        }
+    fn consumer_heartbeat(
+        &mut self,
+        cx: &mut Cx<'_>,
+        r: &super::ConsumerHeartbeat,
+    ) -> Result<super::ConsumerHeartbeated, Refused> {
         match &mut self.kind {
-            Kind::Consumer(consumer) => Ok(consumer),
-            Kind::Classic(_) => Err(ErrorCode::UnknownGroup),
+            Kind::Consumer(consumer) => consumer.heartbeat(cx, r),
+            // An empty group becomes one of the other kind with its first member, not with one that is refused.
+            Kind::Classic(classic) if classic.is_empty() && r.epoch == super::JOIN_EPOCH => {
+                let mut consumer = Consumer::new(&self.name, cx.wall);
+                let joined = consumer.heartbeat(cx, r)?;
+                self.forget_members(cx.out);
+                self.kind = Kind::Consumer(consumer);
+                Ok(joined)
+            }
+            Kind::Classic(_) => {
+                let message = format!("group {:?} is used by members of the classic protocol", r.group);
+                Err(Refused { code: ErrorCode::UnknownGroup, message })
+            }
         }
     }
 }

@@ -65,12 +65,15 @@ impl Coordinator {
                 self.out.since_snapshot = before;
                 return last;
             }
+            let size = group.bytes();
             match &mut group.kind {
                 // One that was never stored has nothing that must outlive us.
                 Kind::Classic(classic) if classic.stored => classic.store_all(&mut self.out),
                 Kind::Classic(_) => {}
                 Kind::Consumer(consumer) => consumer.store_all(&mut self.out),
             }
+            // What was read may have had another size: a newer build wrote more, or less.
+            self.bytes = self.bytes + group.bytes() - size;
             self.out.split(PIECE);
             group.offsets.store_all(name, &mut self.out);
             last = Some(name.clone());

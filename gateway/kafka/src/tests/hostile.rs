@@ -3,8 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::Random;
-use crate::api::{Api, Request, Response};
+use crate::api::{Api, Request};
 use crate::error::DecodeError;
 use crate::header::RequestHeader;
 use crate::reader::{DecodeLimits, Reader};
@@ -25,69 +24,6 @@ fn header(api: Api, version: i16) -> BytesMut {
         bytes.put_u8(0);
     }
     bytes
-}
-
-/// How long the random tests run: `ESKER_FUZZ_SECONDS` for each, or a number of rounds that takes a second or two.
-fn rounds(mut round: impl FnMut(u64)) {
-    let seconds: Option<u64> = std::env::var("ESKER_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
-    let until = seconds.map(|s| std::time::Instant::now() + std::time::Duration::from_secs(s));
-    for seed in 0.. {
-        let done = until.map_or(seed >= 150, |until| std::time::Instant::now() >= until);
-        if done {
-            return;
-        }
-        round(seed);
-    }
-}
-
-#[test]
-fn requests_with_flipped_cut_and_added_bytes_are_values() {
-    rounds(|seed| {
-        for api in Api::ALL {
-            let (min, max) = api.versions();
-            for version in min..=max {
-                let mut random = Random::new(seed << 20 | (*api as u64) << 8 | version as u64);
-                let request = Request::sample(*api, &mut random, api.form(version));
-                let mut bytes = request.encode(version, 1, Some("c")).concat();
-                for _ in 0..=random.below(3) {
-                    mutate(&mut bytes, &mut random);
-                }
-                // Any outcome is fine; that it comes is what is tested.
-                let _ = decode(bytes.into(), DecodeLimits { memory_max: 1 << 20, ..DecodeLimits::default() });
-            }
-        }
-    });
-}
-
-#[test]
-fn responses_with_flipped_cut_and_added_bytes_are_values() {
-    rounds(|seed| {
-        for api in Api::ALL {
-            let version = api.versions().1;
-            let mut random = Random::new(seed << 20 | (*api as u64) << 8);
-            let response = Response::sample(*api, &mut random, api.form(version));
-            let mut bytes = response.encode(version, 1).concat();
-            mutate(&mut bytes, &mut random);
-            let _ = Response::decode(*api, version, Bytes::from(bytes).split_off(4.min(bytes_len(&response, version))));
-        }
-    });
-}
-
-fn bytes_len(response: &Response, version: i16) -> usize {
-    response.encode(version, 1).iter().map(Bytes::len).sum()
-}
-
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    // Not the API and version: what is behind them is to be reached.
-    let at = 4 + random.below((bytes.len() - 4).max(1) as u64) as usize;
-    match random.below(5) {
-        0 => bytes.truncate(at.max(8)),
-        1 => bytes.extend_from_slice(&[0xff; 3]),
-        2 if at + 4 <= bytes.len() => bytes[at..at + 4].copy_from_slice(&i32::MAX.to_be_bytes()),
-        3 if at + 5 <= bytes.len() => bytes[at..at + 5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
-        _ if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        _ => {}
-    }
 }
 
 proptest! {

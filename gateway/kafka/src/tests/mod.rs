@@ -1,32 +1,17 @@
 //! Every API in every version: against an independent implementation of the protocol, and against bytes that lie.
 
 mod cross;
+mod fuzz;
 mod golden;
 mod hostile;
+mod mutate;
+mod weigh;
 
 use bytes::Bytes;
 
+pub use self::mutate::Random;
+pub use self::weigh::Weigh;
 use crate::field::{Form, Records, Uuid};
-
-/// A small generator whose whole state is its seed.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
-    }
-}
 
 /// Values for every field, edges included.
 pub trait Sample: Sized {
@@ -94,5 +79,11 @@ impl<T: Sample> Sample for Vec<T> {
 impl<T: Sample> Sample for Option<T> {
     fn sample(random: &mut Random, form: Form) -> Self {
         (random.below(3) > 0).then(|| T::sample(random, form))
+    }
+}
+
+impl<A: Sample, B: Sample> Sample for (A, B) {
+    fn sample(random: &mut Random, form: Form) -> Self {
+        (A::sample(random, form), B::sample(random, form))
     }
 }

@@ -29,6 +29,8 @@ pub enum BatchError {
     Producer { id: i64, epoch: i16, sequence: i32 },
     #[error("{0:?} data does not decompress")]
     Decompress(Compression),
+    #[error("the records can't be compressed by {0:?}: memory is short")]
+    Compress(Compression),
     #[error("{compression:?} data of {from} bytes decompresses to more than {max} bytes")]
     DecompressedTooLarge { compression: Compression, from: usize, max: usize },
     #[error("record {index} of the batch is malformed: {what}")]
@@ -41,7 +43,8 @@ impl BatchError {
     /// The code that the client is told.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::TooLarge { .. } => ErrorCode::BatchTooLarge,
+            Self::TooLarge { .. } | Self::DecompressedTooLarge { .. } => ErrorCode::BatchTooLarge,
+            Self::Compress(_) => ErrorCode::Internal,
             Self::Crc { .. } | Self::Truncated { .. } | Self::Length { .. } => ErrorCode::CorruptBatch,
             Self::Decompress(_) => ErrorCode::CorruptBatch,
             Self::UnknownCompression(_) => ErrorCode::UnsupportedCompression,

@@ -24,7 +24,7 @@ pub(super) const AT_COUNT: usize = 57;
 /// Bytes in front of what the length field counts.
 pub(super) const LENGTH_BASE: usize = 12;
 
-const CODEC_MASK: i16 = 0x07;
+pub(super) const CODEC_MASK: i16 = 0x07;
 pub(super) const LOG_APPEND_TIME: i16 = 0x08;
 pub(super) const TRANSACTIONAL: i16 = 0x10;
 pub(super) const CONTROL: i16 = 0x20;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod fuzz;
 mod golden;
 mod hostile;
 
@@ -136,6 +137,38 @@ fn errors_have_the_clients_codes() {
     let mut dated = Batch::verify(good).unwrap();
     dated.stamp_append_time(1);
     assert_eq!(check(dated.into_bytes(), BatchLimits::default()), ErrorCode::InvalidTimestamp);
+}
+
+#[test]
+fn records_are_the_same_under_any_compression() {
+    let limits = DecodeLimits { bytes_max: 1 << 20 };
+    for (from, text) in FOREIGN {
+        let batch = Batch::check(hex(text), BatchLimits::default()).unwrap();
+        for to in Compression::ALL {
+            let again = batch.recompressed(to, limits).unwrap();
+            let again = Batch::check(again.into_bytes(), BatchLimits::default()).unwrap();
+            assert_eq!(again.header().compression(), Ok(to), "{from:?}");
+            assert_eq!((again.producer(), again.header().max_ts), (Some(STAMP), batch.header().max_ts));
+            assert_eq!(read_all(&again), read_all(&batch), "{from:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_not_recompressed() {
+    let mut builder = BatchBuilder::new(Compression::Gzip, 0);
+    builder.push(1, None, Some(&vec![0; 1 << 20]), &[]);
+    let bomb = builder.build(None);
+    let error = bomb.recompressed(Compression::Zstd, DecodeLimits { bytes_max: 1 << 20 }).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BatchTooLarge, "{error}");
+    // A record that says it is longer than it is, under a checksum that fits.
+    let mut lie = hex(golden::ONE).to_vec();
+    lie[header::BATCH_HEADER_LEN] = 0x7e;
+    let crc = esker_types::checksum::crc32c(&lie[header::AT_ATTRIBUTES..]);
+    lie[header::AT_CRC..header::AT_CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    let lie = Batch::check(lie.into(), BatchLimits::default()).unwrap();
+    let error = lie.recompressed(Compression::Lz4, DecodeLimits::default()).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidBatch, "{error}");
 }
 
 fn any_bytes(max: usize) -> impl Strategy<Value = Option<Vec<u8>>> {

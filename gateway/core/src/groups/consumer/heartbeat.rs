@@ -19,11 +19,19 @@ impl Consumer {
             return self.leave(cx, r);
         }
         self.check_size(cx, r)?;
-        if let Err(error) = self.learn_pattern(r.regex.as_deref().unwrap_or_default()) {
+        let pattern = r.regex.as_deref().unwrap_or_default();
+        let unused = !pattern.is_empty() && self.members.values().all(|member| member.regex != pattern);
+        if let Err(error) = self.learn_pattern(pattern) {
             return refuse(ErrorCode::InvalidRegex, error);
         }
         let (id, is_new) = self.admit(cx, r)?;
-        if self.listen(cx, &id, r) || is_new {
+        let due = !std::mem::take(&mut self.waiting).is_empty();
+        let changed = self.listen(cx, &id, r);
+        // Clients that name topics too expect those first, as Kafka answers them, and what the pattern finds one heartbeat later.
+        if unused && !self.members[&id].topics.is_empty() {
+            self.waiting.insert(pattern.to_owned());
+        }
+        if changed || is_new || due {
             self.bump(cx);
         }
         self.look_at_topics(cx);

@@ -38,7 +38,7 @@ impl Consumer {
             }
         }
         let mut patterns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (pattern, regex) in &self.patterns {
+        for (pattern, regex) in self.patterns.iter().filter(|(pattern, _)| !self.waiting.contains(*pattern)) {
             let names = patterns.entry(pattern.clone()).or_default();
             topics.each(&mut |name, id, count| {
                 if regex.is_match(name) {

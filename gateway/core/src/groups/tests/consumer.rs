@@ -182,6 +182,46 @@ fn the_two_protocols_do_not_mix_but_an_empty_group_changes_over() {
     assert_eq!(fetched(world.ask(fetch("g", 0))), 9);
 }
 
+#[test]
+fn a_refused_member_does_not_change_what_a_group_is() {
+    let mut world = World::eager();
+    world.ask(commit("g", member(""), -1, 0, 5));
+    let kind = |world: &mut World| match world.ask(Request::List(Default::default())) {
+        Response::List(listed) => listed[0].kind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kind(&mut world), "classic");
+    let bad = ConsumerHeartbeat { assignor: Some("mine".to_owned()), ..beat("g", member("a"), 0) };
+    assert_eq!(beats(&mut world, bad), Err(ErrorCode::UnsupportedAssignor));
+    assert_eq!(kind(&mut world), "classic");
+    beats(&mut world, beat("g", member("a"), 0)).expect("joins");
+    assert_eq!(kind(&mut world), "consumer");
+    world.crash(0);
+    assert_eq!((kind(&mut world), fetched(world.ask(fetch("g", 0)))), ("consumer", 5));
+}
+
+#[test]
+fn a_pattern_beside_names_counts_from_the_next_heartbeat_on() {
+    let mut world = World::eager();
+    let both = |id: &str| {
+        let names = Some(vec!["t".to_owned()]);
+        ConsumerHeartbeat { topics: names, regex: Some("u|v".to_owned()), ..beat("g", member(id), 0) }
+    };
+    let a = beats(&mut world, both("a")).expect("joins");
+    let all = Partitions::from([(topic_id("t"), (0..6).collect()), (topic_id("u"), (0..3).collect())]);
+    assert_eq!(a.assignment, Some(parts(&[0, 1, 2, 3, 4, 5])), "the names at once");
+    let a = beats(&mut world, tell("a", a.epoch, &[0, 1, 2, 3, 4, 5])).expect("holds them");
+    assert_eq!((a.epoch, a.assignment), (2, Some(all.clone())));
+    // Whoever comes to a pattern that is in use waits for nothing, nor does the group after a crash.
+    world.crash(0);
+    assert!(beats(&mut world, both("b")).expect("joins").assignment.is_some());
+    beats(&mut world, beat("g", member("b"), LEAVE_EPOCH)).expect("leaves");
+    beats(&mut world, beat("g", member("a"), LEAVE_EPOCH)).expect("leaves");
+    let alone = ConsumerHeartbeat { topics: None, ..both("c") };
+    let found = beats(&mut world, alone).expect("joins").assignment.expect("told");
+    assert_eq!(found, Partitions::from([(topic_id("u"), (0..3).collect())]), "nothing else is there to be answered");
+}
+
 fn readers(count: usize, topics: &[&str]) -> Vec<AssignMember> {
     let topics: BTreeSet<_> = topics.iter().map(|topic| topic_id(topic)).collect();
     let reader = |n| {
