@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_metadata_core::{Bump, ClosedSegment, LastClosed, LostRange, ObjectPlace, PartitionRecord, RootPlace};
-use esker_types::{ObjectKey, Offset};
+use esker_types::{ObjectKey, Offset, Rules};
 
 use crate::object::SegmentFacts;
 
@@ -66,7 +66,7 @@ pub struct Report {
 }
 
 /// Puts a partition together. `chain` are the backup's rows, oldest first.
-pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>], found: Found) -> Rebuilt {
+pub fn rebuild<R: Rules>(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>], found: Found) -> Rebuilt {
     let Found { root, root_tail, absent, held } = found;
     let folded_to = root.as_ref().map_or(0, |root| root.folded_to);
     let (log_start, absent) = retired(old, root.as_ref(), absent);
@@ -107,7 +107,7 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
         }
     }
     let base = PartitionRecord { root: root.clone(), log_start, ..old.clone() };
-    let record = bump.partition(&base, in_bucket_to, last, &holes);
+    let record = bump.partition::<R>(&base, in_bucket_to, last, &holes);
     let below = root.as_ref().map_or(0, |root| root.segments);
     let report = Report {
         log_start,

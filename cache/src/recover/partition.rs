@@ -8,7 +8,7 @@ use esker_cache_core::manifest::{LeafEntry, PAGE_RAW_MAX, Page, PageRef, RootPag
 use esker_cache_core::object::{Part, SegmentFacts};
 use esker_cache_core::recover::{self, Found, Held, Rebuilt};
 use esker_metadata_core::{Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State};
-use esker_types::{ClusterId, ObjectKey, PageKey, PartitionId, SegmentId, WallMs, checksum};
+use esker_types::{AllRules, ClusterId, ObjectKey, PageKey, PartitionId, SegmentId, WallMs, checksum};
 
 use super::CLASS;
 use crate::inspect::Inspect;
@@ -58,7 +58,7 @@ pub(super) async fn rebuild(
     }
     let folded_to = root.as_ref().map_or(0, |(place, _)| place.folded_to);
     found.held = bucket.held(id, &chain, folded_to).await?;
-    Ok((recover::rebuild(bump, record, &chain, found), bucket.notes))
+    Ok((recover::rebuild::<AllRules>(bump, record, &chain, found), bucket.notes))
 }
 
 /// All names of one partition in one incarnation.

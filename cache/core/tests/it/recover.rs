@@ -106,7 +106,7 @@ fn what_is_in_objects_comes_back_known_to_the_backup_or_not() {
     let chain = [row(3, Some(place(3, 1))), row(4, None)];
     // 4 was put into the bucket after the backup, and 5, which was open then, too.
     let found = Found { root: Some(root(2)), held: vec![held(5), held(3), held(4)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     let report = &rebuilt.report;
     assert_eq!((report.in_bucket_to, report.known_to, report.newer, report.segments), (50, 40, 2, 5));
@@ -120,12 +120,12 @@ fn what_is_not_there_is_named_to_the_record() {
     let old = record(5);
     let chain = [row(3, Some(place(3, 1))), row(4, None), row(5, None)];
     let found = Found { root: Some(root(2)), held: vec![held(3)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     assert_eq!((rebuilt.report.in_bucket_to, ranges(&rebuilt.report.missing)), (30, vec![(30, 50)]));
     // A hole in the middle is a hole, and what lies behind it comes back.
     let found = Found { root: Some(root(2)), held: vec![held(3), held(5)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     assert_eq!(ranges(&rebuilt.record.lost), [(30, 40), (50, JUMP)]);
     assert_eq!(ranges(&rebuilt.report.missing), [(30, 40)]);
@@ -135,7 +135,7 @@ fn what_is_not_there_is_named_to_the_record() {
 fn the_last_folded_segment_keeps_its_row_when_nothing_follows() {
     let old = record(2);
     let found = Found { root: Some(root(2)), root_tail: Some(held(2)), ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &[], found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[], found);
     check(&old, &rebuilt);
     assert_eq!((rebuilt.rows.len(), rebuilt.report.segments, rebuilt.record.copies_from), (1, 2, 2));
 }
@@ -143,7 +143,7 @@ fn the_last_folded_segment_keeps_its_row_when_nothing_follows() {
 #[test]
 fn an_empty_bucket_leaves_a_partition_that_begins_behind_what_is_lost() {
     let old = record(3);
-    let rebuilt = rebuild(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], Found::default());
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], Found::default());
     check(&old, &rebuilt);
     assert_eq!((rebuilt.rows.len(), ranges(&rebuilt.report.missing)), (0, vec![(0, 30)]));
     assert_eq!((rebuilt.record.last.clone(), rebuilt.record.log_start), (None, 0));
@@ -162,7 +162,7 @@ fn of_several_objects_the_one_that_holds_the_segment_counts() {
         Held { facts: facts(3), place: place(3, 1) },
         Held { facts: facts(3), place: place(3, 4) },
     ];
-    let rebuilt = rebuild(&BUMP, &old, &chain, Found { held: all, ..Found::default() });
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, Found { held: all, ..Found::default() });
     check(&old, &rebuilt);
     let attempts: Vec<u64> = rebuilt.rows.iter().filter_map(|row| row.object.as_ref()).map(|o| o.key.attempt).collect();
     assert_eq!(attempts, [2, 3, 4], "the committed one, the one with the right digest, the newest");
@@ -178,7 +178,7 @@ fn objects_gone_from_the_front_went_with_retention_and_others_are_holes() {
         absent: vec![lost(0, 10), lost(10, 20), lost(30, 40)],
         ..Found::default()
     };
-    let rebuilt = rebuild(&BUMP, &old, &[], found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[], found);
     check(&old, &rebuilt);
     assert_eq!((rebuilt.record.log_start, rebuilt.report.log_start), (20, 20));
     assert_eq!((rebuilt.report.in_bucket_to, ranges(&rebuilt.report.missing)), (30, vec![(30, 40)]));
@@ -188,10 +188,10 @@ fn objects_gone_from_the_front_went_with_retention_and_others_are_holes() {
 fn a_second_loss_does_not_count_the_first_one_again() {
     let old = record(3);
     let found = Found { held: (1..=3).map(held).collect(), ..Found::default() };
-    let first = rebuild(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], found.clone());
+    let first = rebuild::<AllRules>(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], found.clone());
     // Nothing was written in the second life.
     let chain: Vec<Arc<ClosedSegment>> = first.rows.iter().cloned().map(Arc::new).collect();
-    let second = rebuild(&Bump { incarnation: 2 }, &first.record, &chain, found);
+    let second = rebuild::<AllRules>(&Bump { incarnation: 2 }, &first.record, &chain, found);
     assert_eq!((second.report.missing.len(), second.report.in_bucket_to), (0, 30));
     assert_eq!(ranges(&second.record.lost), [(30, 2 * JUMP)]);
     assert!(second.record.epoch > first.record.epoch && second.record.next_n > first.record.next_n);
