@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_cache_core::manifest::{Edit, LeafEntry, Page, PageNames, PageRef, edit};
 use esker_cache_core::object::{Encoder, EncoderOptions, Identity, SegmentFacts};
-use esker_metadata_core::{ObjectPlace, RootPlace};
+use esker_metadata_core::RootPlace;
 use esker_types::entry::{CHAIN_START, NO_SNAPSHOT};
 use esker_types::{
     ClusterId, Entry, EntryHeader, EntryKind, Epoch, ObjectKey, PartitionId, Quorum, SegmentId, WallMs, checksum,
@@ -132,13 +132,7 @@ pub async fn offload(store: &Store, cluster: ClusterId, segments: &[MadeSegment]
     }
     let size = upload.finish().await?;
     let entry = |(part, made): (&esker_cache_core::object::Part, &MadeSegment)| {
-        let SegmentFacts { segment, seg_epoch, base_offset, end_offset, last, digest, bytes, first_ts, max_ts, .. } =
-            made.facts;
-        let (position, len, footer_position) = (part.position, part.len, part.footer_position);
-        let (footer_len, footer_crc) = (part.footer_len, part.footer_crc);
-        let place = ObjectPlace { key, position, len, footer_position, footer_len, footer_crc, size };
-        let (n, closed) = (segment.n, made.facts.closed);
-        LeafEntry { n, seg_epoch, base_offset, end_offset, last, digest, bytes, first_ts, max_ts, closed, place }
+        LeafEntry::new(&made.facts, part.place(key, size))
     };
     Ok(finished.parts.iter().zip(segments).map(entry).collect())
 }

@@ -39,9 +39,13 @@ pub async fn submit(gateway: &Gateway, handle: &Arc<Handle>, batch: Bytes) -> Re
         false => -1,
     };
     let bytes = u32::try_from(batch.bytes().len()).unwrap_or(u32::MAX);
-    let waited = gateway.throttle.admit(batch.bytes().len()).await;
+    let (waited, admitted) = gateway.throttle.admit(batch.bytes().len()).await;
     if !waited.is_zero() {
         gateway.metrics.throttled_ms.inc_by(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+    }
+    if !admitted {
+        let reason = "the bookies' disks fill up because the bucket does not take what it should: send it again later";
+        return Err(ErrorInfo::new(ErrorCode::TimedOutBefore, reason));
     }
     let closed = || ErrorInfo::new(ErrorCode::ShuttingDown, "the gateway is stopping");
     let partition = handle.room.clone().acquire_many_owned(bytes).await.map_err(|_| closed())?;

@@ -67,6 +67,11 @@ impl Gateway {
         }
     }
 
+    /// Of the cluster: how often it was rebuilt from its bucket.
+    pub fn incarnation(&self) -> u8 {
+        self.view.read(|state| state.cluster().map_or(0, |cluster| cluster.incarnation))
+    }
+
     /// May this client do that?
     pub fn allows(&self, principal: &Principal, action: Action<'_>) -> bool {
         !action.is_internal() && self.authorizer.allows(principal, action)

@@ -30,6 +30,7 @@ mod partition;
 mod producer_ids;
 mod proposer;
 mod read;
+mod reborn;
 mod server;
 mod shard;
 mod stop;

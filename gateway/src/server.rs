@@ -30,6 +30,7 @@ use crate::offload::{self, Bucket};
 use crate::partition::Handles;
 use crate::producer_ids::ProducerIds;
 use crate::proposer::{self, Proposer};
+use crate::reborn;
 use crate::shard::{self, Services, Shards};
 use crate::tail::TailCache;
 use crate::throttle::Throttle;
@@ -334,6 +335,7 @@ impl Parts {
             cancel: keeping,
         };
         tasks.spawn(keeper.run(id, session));
+        tasks.spawn(reborn::watch(gateway.clone(), cancel.clone()));
         if let Some(bucket) = gateway.bucket.clone() {
             tasks.spawn(offload::run(gateway, bucket, tasks.clone(), cancel));
         }

@@ -3,7 +3,7 @@
 //!
 //! It drives the code that production runs: `Partition`, `BookieState`, the journal's blocks, scan and collection, and
 //! the metadata state machine, the object tier's steps, manifest and formats. Only shells are simulated. [`run::run`] runs one seed, [`campaign::campaign`] many.
-//! The tests break the rules one by one; each mutant must be noticed.
+//! Package `esker-sim-mutants` breaks the rules one by one; each mutant must be noticed.
 
 pub mod bookie;
 pub mod campaign;
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod queue;
 pub mod rng;
 pub mod run;
+pub mod show;
 pub mod shrink;
 pub mod sometimes;
 pub mod trace;

@@ -190,6 +190,7 @@ impl<R: Rules> World<R> {
         match change {
             Change::Partition(record) => {
                 self.oracle.log_start(record.id, record.log_start);
+                self.note_deleted_tail(record);
                 self.note_lost_copies(record.id);
             }
             Change::Segment(closed) => {

@@ -7,7 +7,7 @@ use esker_cache::testing::{MadeSegment, segment_of};
 use esker_cache::{Class, For, Store};
 use esker_cache_core::manifest::{Edit, Grave, LeafEntry, Need, Page, PageNames, PageRef, edit};
 use esker_cache_core::object::{Encoder, EncoderOptions, Identity, Part};
-use esker_metadata_core::{Close, DropBookieCopies, NextSegment, ObjectPlace, OffloadCommit, Open, Roll, SetRoot};
+use esker_metadata_core::{Close, DropBookieCopies, NextSegment, OffloadCommit, Open, Roll, SetRoot};
 use esker_types::{ObjectKey, PageKey};
 use esker_wire::batch::{BatchBuilder, Compression};
 
@@ -115,31 +115,7 @@ impl<'a> Maker<'a> {
             upload.write(piece).await?;
         }
         let size = upload.finish().await?;
-        let entry = |(part, made): (&Part, &MadeSegment)| {
-            let facts = &made.facts;
-            let place = ObjectPlace {
-                key,
-                position: part.position,
-                len: part.len,
-                footer_position: part.footer_position,
-                footer_len: part.footer_len,
-                footer_crc: part.footer_crc,
-                size,
-            };
-            LeafEntry {
-                n: facts.segment.n,
-                seg_epoch: facts.seg_epoch,
-                base_offset: facts.base_offset,
-                end_offset: facts.end_offset,
-                last: facts.last,
-                digest: facts.digest,
-                bytes: facts.bytes,
-                first_ts: facts.first_ts,
-                max_ts: facts.max_ts,
-                closed: facts.closed,
-                place,
-            }
-        };
+        let entry = |(part, made): (&Part, &MadeSegment)| LeafEntry::new(&made.facts, part.place(key, size));
         Ok(finished.parts.iter().zip(made).map(entry).collect())
     }
 

@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn unknown_outcomes_are_settled_by_reading() {
         let (store, directory) = directory();
         store.inject([Fault::NotApplied, Fault::UnknownNever, Fault::UnknownApplied]);
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!((record.boot_no, record.id), (1, registered.bookie));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_older_of_two_clones_is_evicted() {
         let (_, directory) = directory();
         directory.register(&registration(1), 0).await.unwrap();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_cache_core::manifest::{LeafEntry, PAGE_RAW_MAX, Page, PageRef, RootPage, decode_page, root_ref};
-use esker_cache_core::object::{Part, SegmentFacts};
+use esker_cache_core::object::SegmentFacts;
 use esker_cache_core::recover::{self, Found, Held, Rebuilt};
 use esker_metadata_core::{Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State};
-use esker_types::{AllRules, ClusterId, ObjectKey, PageKey, PartitionId, SegmentId, WallMs, checksum};
+use esker_types::{AllRules, ClusterId, ObjectKey, PageKey, PartitionId, SegmentId};
 
 use super::CLASS;
 use crate::inspect::Inspect;
@@ -104,7 +104,7 @@ impl Bucket<'_> {
         newest.sort_unstable_by_key(|key| std::cmp::Reverse((key.incarnation, key.epoch, key.seq)));
         for key in newest.into_iter().filter(|_| record.root.is_some()) {
             let Some(bytes) = self.page_bytes(&key.to_string()).await? else { continue };
-            let of = self_ref(key, &bytes);
+            let of = PageRef::alone(key, &bytes);
             let Ok(Page::Root(page)) = decode_page(self.cluster, &of, &bytes) else { continue };
             if page.ver >= least && self.tree(&of).await?.is_some() {
                 return Ok(Some((place_of(&of, &page), page)));
@@ -223,7 +223,7 @@ impl Bucket<'_> {
                 let footer = object.footer(at).await?;
                 let facts = footer.facts;
                 object.entries(at, footer, &mut |_| Ok(())).await?;
-                held.push(Held { facts, place: place(*key, part, object.size()) });
+                held.push(Held { facts, place: part.place(*key, object.size()) });
             }
         }
         Ok(held)
@@ -241,35 +241,6 @@ impl Bucket<'_> {
             Err(error) if matches!(error.kind, Kind::NotFound | Kind::Invalid) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-fn place(key: ObjectKey, part: &Part, size: u64) -> ObjectPlace {
-    ObjectPlace {
-        key,
-        position: part.position,
-        len: part.len,
-        footer_position: part.footer_position,
-        footer_len: part.footer_len,
-        footer_crc: part.footer_crc,
-        size,
-    }
-}
-
-/// A page that nothing refers to vouches for itself: its own checksum is seeded with its name.
-fn self_ref(key: PageKey, bytes: &[u8]) -> PageRef {
-    PageRef {
-        key,
-        len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-        crc: checksum::crc32c(bytes),
-        segments: 0,
-        bytes: 0,
-        first_n: 0,
-        last_n: 0,
-        base_offset: 0,
-        end_offset: 0,
-        max_ts: 0,
-        closed: WallMs(0),
     }
 }
 

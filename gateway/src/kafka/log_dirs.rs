@@ -36,13 +36,15 @@ pub fn describe(session: &Session, request: describe_log_dirs::Request) -> descr
             })
             .filter(|(name, index, _)| wanted.as_ref().is_none_or(|all| all.contains(&((*name).to_owned(), *index))))
             .collect();
+        // Tools add up over all brokers: each shows its share of the disks, which are everybody's.
+        let brokers = state.gateways().filter(|gateway| gateway.session.is_some()).count().max(1) as u64;
         let (total, used) = state.bookies().fold((0u64, 0u64), |(total, used), bookie| {
             (total.saturating_add(bookie.disk_total), used.saturating_add(bookie.disk_used))
         });
         let bookies = describe_log_dirs::LogDir {
             // Bookies that do not say count as none.
-            total_bytes: if total == 0 { -1 } else { shown(total) },
-            usable_bytes: if total == 0 { -1 } else { shown(total.saturating_sub(used)) },
+            total_bytes: if total == 0 { -1 } else { shown(total / brokers) },
+            usable_bytes: if total == 0 { -1 } else { shown(total.saturating_sub(used) / brokers) },
             ..tier(BOOKIES, &asked, |record| on_bookies(state, record))
         };
         // A bucket has no end.
@@ -84,7 +86,8 @@ fn tier(
 
 /// Stored once, however many copies there are.
 fn on_bookies(state: &State, record: &PartitionRecord) -> u64 {
-    state.chain(record.id).filter(|segment| !segment.holders.is_empty()).map(|segment| segment.bytes).sum()
+    let kept = state.chain(record.id).filter(|s| !s.holders.is_empty() && s.segment.n >= record.copies_from);
+    kept.map(|segment| segment.bytes).sum()
 }
 
 /// Bytes of entries, like those on bookies: in the bucket they are compressed.

@@ -28,7 +28,7 @@ pub(super) async fn claimed(gateway: &Gateway, bucket: &Bucket) {
 
 /// Whether we may write and delete there, now.
 pub(super) async fn ours(gateway: &Gateway, bucket: &Bucket) -> Result<(), String> {
-    let incarnation = gateway.view.read(|state| state.cluster().map_or(0, |cluster| cluster.incarnation));
+    let incarnation = gateway.incarnation();
     let mine = Claim { cluster: bucket.cluster, incarnation, by: gateway.boot };
     let place = || bucket.store.location().describe();
     match bucket.store.claim(&mine).await {

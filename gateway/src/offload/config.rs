@@ -4,6 +4,8 @@ use esker_types::units::Interval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::throttle::Marks;
+
 /// Old segments in a bucket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -29,6 +31,11 @@ pub struct ObjectsConfig {
     pub sweep_interval: Interval,
     /// Longest wait after failures of one partition; the first one is 100 ms and each doubles.
     pub retry_max: Interval,
+    /// Share of a bookie's disk in use, in percent, from which producers wait for a backlog of the offload: what can't
+    /// go to the bucket would fill the disk.
+    pub throttle_from: u32,
+    /// Share at which they get the least, 256 KiB/s for each gateway.
+    pub throttle_to: u32,
     /// Requests, memory and SSD.
     pub cache: esker_cache::Config,
 }
@@ -48,12 +55,18 @@ impl Default for ObjectsConfig {
             sweep_age: Interval::secs(86_400),
             sweep_interval: Interval::secs(6 * 3_600),
             retry_max: Interval::secs(60),
+            throttle_from: 80,
+            throttle_to: 95,
             cache: esker_cache::Config::default(),
         }
     }
 }
 
 impl ObjectsConfig {
+    pub(crate) fn marks(&self) -> Marks {
+        Marks { from: self.throttle_from.into(), to: self.throttle_to.into() }
+    }
+
     pub fn validate(&self) -> Result<(), String> {
         if !(1..=64).contains(&self.concurrency) {
             return Err(format!("objects.concurrency must be between 1 and 64, it is {}", self.concurrency));
@@ -63,6 +76,12 @@ impl ObjectsConfig {
         }
         if self.sweep_age.0 < SWEEP_AGE_MIN {
             return Err(format!("objects.sweep-age is {}: must be at least 1h", self.sweep_age));
+        }
+        if !(1..=100).contains(&self.throttle_from) || !(self.throttle_from..=100).contains(&self.throttle_to) {
+            let (from, to) = (self.throttle_from, self.throttle_to);
+            return Err(format!(
+                "objects.throttle-from and -to are {from} and {to}: must be percents, the second not less"
+            ));
         }
         self.cache.validate().map_err(|reason| format!("objects.cache.{reason}"))
     }

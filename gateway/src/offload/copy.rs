@@ -64,16 +64,7 @@ impl Work {
             Err(error) if !error.kind.may_have_applied() => return Err(error.into()),
             _ => {}
         }
-        let part = finished.parts[0];
-        Ok(ObjectPlace {
-            key,
-            position: part.position,
-            len: part.len,
-            footer_position: part.footer_position,
-            footer_len: part.footer_len,
-            footer_crc: part.footer_crc,
-            size: finished.len,
-        })
+        Ok(finished.parts[0].place(key, finished.len))
     }
 
     /// Reads the object back, every entry of it. False: it is not there, or is not the segment.

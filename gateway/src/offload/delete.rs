@@ -47,6 +47,13 @@ impl Work {
             let page = match self.bucket.reader.page(&of, For::Scan).await {
                 Ok(page) => page,
                 Err(error) if error.kind == Kind::NotFound => continue,
+                Err(error) if error.kind == Kind::Damaged => {
+                    let key = of.key;
+                    tracing::error!(%key, %error, "a page is damaged: what it lists stays until the sweep finds it");
+                    self.gateway.metrics.alarms.inc();
+                    self.delete(key.to_string()).await?;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             todo.push((of, true));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use esker_cache_core::steps::{Policy, Step, Tier};
+use esker_cache_core::steps::{Event, Policy, Step, Tier};
 use esker_metadata_core::{PartitionInfo, PartitionRecord};
 use esker_types::{AllRules, PartitionId, SessionId, WallMs};
 use futures_util::FutureExt;
@@ -94,7 +94,7 @@ struct Driver {
 
 /// Runs until `cancel`.
 pub async fn run(gateway: Arc<Gateway>, bucket: Bucket, tasks: TaskTracker, cancel: CancellationToken) {
-    let incarnation = gateway.view.read(|state| state.cluster().map_or(0, |cluster| cluster.incarnation));
+    let incarnation = gateway.incarnation();
     let places = Arc::new(Semaphore::new(gateway.config.objects.concurrency as usize));
     let (done, mut finished) = mpsc::channel::<Done>(places.available_permits());
     let work =
@@ -165,7 +165,7 @@ impl Driver {
         let (backlog, used) = gateway.view.read(|state| {
             (survey::backlog(state, session, gateway.clock.wall_ms(), metrics), throttle::disk_used(state))
         });
-        gateway.throttle.set(throttle::allowed(used, backlog, self.drained.1 as u64));
+        gateway.throttle.set(throttle::allowed(gateway.config.objects.marks(), used, backlog, self.drained.1 as u64));
     }
 
     fn start_due(&mut self, session: SessionId) {
@@ -232,8 +232,10 @@ impl Driver {
             let Some(performed) = cancel.run_until_cancelled(performing).await else { return };
             let failure = match performed {
                 Ok(Ok(event)) => {
+                    // What was refused is due again at once: it must wait like what failed.
+                    let refused = matches!(event, Some(Event::Rejected));
                     event.into_iter().for_each(|event| tier.on(event));
-                    None
+                    refused.then(|| Failure::other("metadata refused the step"))
                 }
                 Ok(Err(failure)) => Some(failure),
                 Err(_) => {

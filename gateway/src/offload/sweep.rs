@@ -13,6 +13,7 @@ use esker_cache_core::steps::{Candidate, Verdict, candidate, doomed, parse, verd
 use esker_metadata_core::{Answer, PartitionQuery, Query};
 use esker_types::{AllRules, PageKey, PartitionId, WallMs};
 use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bucket, claim};
@@ -47,32 +48,68 @@ pub struct Swept {
 
 /// Sweeps until `cancel`. The bucket is known to be ours.
 pub(super) async fn run(gateway: Arc<Gateway>, bucket: Bucket, cancel: CancellationToken) {
-    let interval = gateway.config.objects.sweep_interval.0;
+    let (interval, retry) = (gateway.config.objects.sweep_interval.0, gateway.config.objects.retry_max.0);
     if interval.is_zero() {
         return;
     }
-    let mut wait = FIRST.min(interval);
+    let mut pace = Pace::new(interval, retry, Instant::now());
     // Deletions before this are left to the sweep of the whole bucket.
     let mut deleted_upto = gateway.view.read(esker_metadata_core::State::wall);
-    loop {
-        let pause = wait.min(LOOK);
-        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-        wait -= pause;
-        if !is_chosen(&gateway) {
+    while cancel.run_until_cancelled(tokio::time::sleep(LOOK.min(interval))).await.is_some() {
+        let began = Instant::now();
+        if !is_chosen(&gateway) || !pace.may_ask(began) {
             continue;
         }
         let one = async {
             deleted_upto = sweep_deleted(&gateway, &bucket, deleted_upto).await?;
-            if wait.is_zero() { sweep_all(&gateway, &bucket).await } else { Ok(()) }
+            if pace.is_due(began) { sweep_all(&gateway, &bucket).await } else { Ok(()) }
         };
         let Some(swept) = cancel.run_until_cancelled(one).await else { return };
-        if let Err(reason) = swept {
-            tracing::debug!(reason, "the sweep of the bucket waits");
-        } else if wait.is_zero() {
-            wait = interval;
+        if let Err(reason) = &swept {
+            let failures = pace.failures + 1;
+            match failures.is_power_of_two() {
+                true => tracing::warn!(reason, failures, "the bucket can't be swept: what leaked stays in it"),
+                false => tracing::debug!(reason, failures, "the bucket still can't be swept"),
+            }
         }
+        pace.done(began, Instant::now(), swept.is_ok());
+    }
+}
+
+/// When the bucket is swept, and when it is asked again after a failure.
+struct Pace {
+    interval: Duration,
+    retry: Duration,
+    due: Instant,
+    not_before: Instant,
+    failures: u32,
+}
+
+impl Pace {
+    fn new(interval: Duration, retry: Duration, now: Instant) -> Self {
+        Self { interval, retry, due: now + FIRST.min(interval), not_before: now, failures: 0 }
+    }
+
+    fn may_ask(&self, now: Instant) -> bool {
+        now >= self.not_before
+    }
+
+    /// All of it, not only what was deleted of late.
+    fn is_due(&self, now: Instant) -> bool {
+        now >= self.due
+    }
+
+    /// What began at `began` is over.
+    fn done(&mut self, began: Instant, now: Instant, worked: bool) {
+        if worked {
+            self.failures = 0;
+            if self.is_due(began) {
+                self.due = now + self.interval;
+            }
+            return;
+        }
+        let wait = self.retry.saturating_mul(1 << self.failures.min(16)).min(self.interval);
+        (self.failures, self.not_before) = (self.failures.saturating_add(1), now + wait);
     }
 }
 
@@ -103,7 +140,7 @@ async fn sweep_deleted(gateway: &Gateway, bucket: &Bucket, from: WallMs) -> Resu
         let due = state.deleted_partitions().filter(|row| row.deleted > from && row.deleted <= upto);
         (upto, due.map(|row| row.id).collect::<Vec<PartitionId>>())
     });
-    let newest = gateway.view.read(|state| state.cluster().map_or(0, |cluster| cluster.incarnation));
+    let newest = gateway.incarnation();
     for id in due {
         for incarnation in 0..=newest {
             let swept = sweep_folder(gateway, bucket, &format!("{incarnation}/{id}")).await?;
@@ -227,5 +264,33 @@ impl AtHand {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_refuses_is_asked_ever_more_rarely_and_swept_when_it_works() {
+        let (interval, retry) = (Duration::from_secs(3_600), Duration::from_secs(60));
+        let began = Instant::now();
+        let mut pace = Pace::new(interval, retry, began);
+        assert!(pace.may_ask(began) && !pace.is_due(began) && pace.is_due(began + FIRST));
+        let mut now = began + FIRST;
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            pace.done(now, now, false);
+            assert!(!pace.may_ask(now));
+            waits.push((pace.not_before - now).as_secs());
+            now = pace.not_before;
+            assert!(pace.may_ask(now) && pace.is_due(now), "the sweep is still owed");
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
+        pace.done(now, now, true);
+        assert!(pace.may_ask(now) && !pace.is_due(now) && pace.is_due(now + interval));
+        let later = now + LOOK;
+        pace.done(later, later, true);
+        assert!(pace.is_due(now + interval), "a look at what was deleted puts nothing off");
     }
 }

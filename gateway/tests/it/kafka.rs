@@ -111,7 +111,8 @@ async fn a_waiting_fetch_wakes_when_data_comes() {
     reader.create("wake", 2, &[]).await;
     // A topic is there a moment before its partitions have an owner that is ready.
     for index in 0..2 {
-        while reader.fetch_one("wake", index, 0).await.error_code == code::NOT_LEADER_OR_FOLLOWER {}
+        within(async { while reader.fetch_one("wake", index, 0).await.error_code == code::NOT_LEADER_OR_FOLLOWER {} })
+            .await;
     }
     // With nothing to wait for it is answered at once, empty: length 0, not null.
     let empty = reader.fetch_one("wake", 0, 0).await;
@@ -297,13 +298,16 @@ async fn two_gateways_are_two_brokers_and_point_at_each_other() {
     // The other one dies: its partitions go on here, with all that was acknowledged.
     world.kill_gateway("gateway-2").await;
     for (index, _) in &seen {
-        let stored = loop {
-            let records = batch(Compression::None, 1, &["after"], None).into_bytes();
-            let stored = one.produce(9, "spread", *index, records).await;
-            if stored.error_code != code::NOT_LEADER_OR_FOLLOWER {
-                break stored;
+        let stored = within(async {
+            loop {
+                let records = batch(Compression::None, 1, &["after"], None).into_bytes();
+                let stored = one.produce(9, "spread", *index, records).await;
+                if stored.error_code != code::NOT_LEADER_OR_FOLLOWER {
+                    break stored;
+                }
             }
-        };
+        })
+        .await;
         assert_eq!(stored.error_code, code::NONE);
     }
 }
@@ -385,13 +389,16 @@ async fn topics_and_settings_change_item_by_item() {
     let large = "x".repeat(400);
     // The partition hears of its new limit a moment after metadata.
     let mut before = 0;
-    let refused = loop {
-        let answer = kafka.produce(9, "admin", 0, batch(Compression::None, 1, &[&large], None).into_bytes()).await;
-        match answer.error_code {
-            code::NONE => before += 1,
-            error => break error,
+    let refused = within(async {
+        loop {
+            let answer = kafka.produce(9, "admin", 0, batch(Compression::None, 1, &[&large], None).into_bytes()).await;
+            match answer.error_code {
+                code::NONE => before += 1,
+                error => break error,
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(refused, code::MESSAGE_TOO_LARGE);
     let stored = kafka.produce(9, "admin", 0, batch(Compression::None, 1, &["a", "b"], None).into_bytes()).await;
     assert_eq!(stored.error_code, code::NONE);

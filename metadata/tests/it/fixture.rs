@@ -38,11 +38,11 @@ pub struct Cluster {
     kept: Mutex<Vec<RemoteStore>>,
 }
 
-/// With RUST_LOG set, the nodes say what they do.
+/// With `ESKER_LOG` set to a level, the nodes say what they do.
 pub fn log() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let level = std::env::var("ESKER_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::ERROR);
     // Only the first of a process succeeds.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
 }
 
 /// As in production: the machine that runs the tests may be busy, and elections must not hang on that.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esker_cache_core::manifest::{Buried, Page};
 use esker_cache_core::steps::{Candidate, parse};
-use esker_metadata_core::{ClosedSegment, Command, RootPlace, Unpin};
-use esker_types::{Offset, PageKey, PartitionId, Rules};
+use esker_metadata_core::{ClosedSegment, Command, PartitionRecord, RootPlace, Unpin};
+use esker_types::{Offset, PageKey, PartitionId, Rules, SegmentId};
 
 use super::pages::Miss;
 use crate::sometimes::Case;
@@ -39,6 +39,12 @@ impl<R: Rules> World<R> {
             let wall = self.wall_ms();
             self.objects.replaced.entry((partition, ver - 1)).or_insert(wall);
         }
+    }
+
+    pub fn note_deleted_tail(&mut self, record: &PartitionRecord) {
+        let Some(last) = record.last.as_ref().filter(|last| last.end_offset <= record.log_start) else { return };
+        let (tail, wall) = (SegmentId { partition: record.id, n: last.n }, self.wall_ms());
+        self.objects.deleted_tails.entry(tail).or_insert(wall);
     }
 
     /// I10: every record from the log start on is on bookies that may not drop it, or whole in the bucket and found.

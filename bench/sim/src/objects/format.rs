@@ -21,16 +21,7 @@ pub fn encode(identity: Identity, facts: SegmentFacts, entries: &[Bytes]) -> Opt
     while let Some(chunk) = encoder.take() {
         object.extend_from_slice(&chunk);
     }
-    let part = finished.parts[0];
-    let place = ObjectPlace {
-        key: identity.key,
-        position: part.position,
-        len: part.len,
-        footer_position: part.footer_position,
-        footer_len: part.footer_len,
-        footer_crc: part.footer_crc,
-        size: finished.len,
-    };
+    let place = finished.parts[0].place(identity.key, finished.len);
     Some((object.into(), place))
 }
 

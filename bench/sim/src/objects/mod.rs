@@ -91,6 +91,8 @@ pub struct Objects {
     pages: BTreeMap<PageKey, Arc<Page>>,
     /// When a version of a manifest stopped being the current one, ms of the wall clock.
     replaced: BTreeMap<(PartitionId, u64), i64>,
+    /// When the last records of a partition's newest closed segment were deleted, ms of the wall clock.
+    deleted_tails: BTreeMap<SegmentId, i64>,
     /// Objects that changed after they were written.
     rotten: BTreeSet<ObjectKey>,
     /// Segments whose object was seen committed.
@@ -112,6 +114,7 @@ impl Objects {
             rng,
             pages: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            deleted_tails: BTreeMap::new(),
             rotten: BTreeSet::new(),
             committed: BTreeSet::new(),
             sweep: Sweep::default(),

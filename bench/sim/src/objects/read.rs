@@ -174,10 +174,11 @@ impl<R: Rules> World<R> {
         match of {
             Of::Root(root) => self.reader_missed(partition, root, &format!("object {}", place.key)),
             Of::Object(segment, _) => {
-                let state = &self.metadata.state;
-                let log_start = state.partition(partition).map_or(Offset::MAX, |record| record.log_start);
-                // The tail's row stays when its records were deleted, and its object with them.
-                let row = state.segment(*segment).filter(|row| row.end_offset > log_start);
+                // The tail's row stays when its records are deleted; its object goes a grace later.
+                let grace = self.plan.objects.map_or(0, |plan| plan.grace_ms());
+                let deleted = self.objects.deleted_tails.get(segment);
+                let row = self.metadata.state.segment(*segment);
+                let row = row.filter(|_| deleted.is_none_or(|at| self.wall_ms() - at < grace));
                 if row.and_then(|row| row.object.as_ref()).is_some_and(|held| held.key == place.key) {
                     let text = format!("{segment}: its object {} is deleted while metadata names it", place.key);
                     self.oracle.fail("R16", text);

@@ -1,6 +1,9 @@
 //! The simulator as a test: `cargo test --release -p esker-sim`. `ESKER_SIM_SEEDS`, `ESKER_SIM_FIRST` widen a run;
 //! `ESKER_SIM_SEED=n ... one_seed -- --nocapture` shows one.
 
-mod mutants;
+/// A third of a run is small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod regressions;
 mod seeds;

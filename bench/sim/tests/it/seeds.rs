@@ -1,16 +1,11 @@
 use std::time::Instant;
 
 use esker_sim::campaign::campaign;
-use esker_sim::plan::{Faults, Plan};
+use esker_sim::plan::Plan;
 use esker_sim::run::run;
+use esker_sim::show::{number, show};
 use esker_sim::shrink::shrink;
 use esker_types::AllRules;
-
-use crate::mutants::MUTANTS;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 /// Seeds that a release build runs on every test: two cores need well under four minutes for them.
 const SEEDS: u64 = 100_000;
@@ -58,24 +53,8 @@ fn explain(seed: u64, text: &str) -> String {
     )
 }
 
-/// Shows one seed, line by line, under the rules or under a mutant (`ESKER_SIM_MUTANT=FENCE_DURABLE`).
+/// Shows one seed, line by line, if the environment names one.
 #[test]
 fn one_seed() {
-    let Some(seed) = number("ESKER_SIM_SEED") else { return };
-    let mut plan = Plan::from_seed(seed);
-    if let Some(faults) = number("ESKER_SIM_FAULTS") {
-        plan.faults = Faults(u32::try_from(faults).expect("a set of faults is 32 bits"));
-    }
-    plan.acts = number("ESKER_SIM_ACTS").map_or(plan.acts, |acts| acts as u32);
-    plan.batches = number("ESKER_SIM_BATCHES").unwrap_or(plan.batches);
-    plan.partitions = number("ESKER_SIM_PARTITIONS").map_or(plan.partitions, |n| n as usize);
-    plan.producers = number("ESKER_SIM_PRODUCERS").map_or(plan.producers, |n| n as usize);
-    let mutant = std::env::var("ESKER_SIM_MUTANT").ok();
-    let mutant = mutant.and_then(|rule| MUTANTS.iter().find(|mutant| mutant.rule == rule));
-    let go = mutant.map_or(run::<AllRules> as fn(&Plan, bool) -> _, |mutant| mutant.run);
-    let report = go(&plan, std::env::var("ESKER_SIM_QUIET").is_err());
-    println!("{} events, {} acks, trace {:#018x}", report.events, report.acks, report.trace_hash);
-    if let Some(violation) = report.violation {
-        panic!("{}: {}", violation.rule, violation.text);
-    }
+    show(run::<AllRules>);
 }

@@ -19,7 +19,10 @@ impl Pace {
 
     /// Accounts for `bytes` that were just moved; how long to wait before more.
     pub fn after(&mut self, bytes: u64) -> Duration {
-        let now = Instant::now();
+        self.after_at(Instant::now(), bytes)
+    }
+
+    fn after_at(&mut self, now: Instant, bytes: u64) -> Duration {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         self.next = self.next.max(now) + cost;
         self.next - now
@@ -30,12 +33,13 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn bytes_pass_at_the_rate() {
+    #[test]
+    fn bytes_pass_at_the_rate() {
         let mut pace = Pace::new(1000);
-        assert_eq!(pace.after(500), Duration::from_millis(500));
-        assert_eq!(pace.after(500), Duration::from_secs(1));
-        tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(pace.after(100), Duration::from_millis(100), "idle time is not saved up");
+        let now = pace.next;
+        assert_eq!(pace.after_at(now, 500), Duration::from_millis(500));
+        assert_eq!(pace.after_at(now, 500), Duration::from_secs(1));
+        let later = now + Duration::from_secs(5);
+        assert_eq!(pace.after_at(later, 100), Duration::from_millis(100), "idle time is not saved up");
     }
 }

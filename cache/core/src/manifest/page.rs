@@ -14,6 +14,7 @@ use prost::Message;
 use super::{GRAVES_MAX, HEIGHT_MAX, INNER_MAX, LEAF_MAX, PAGE_RAW_MAX, PAGE_VERSION, ROOT_MAX};
 use crate::error::FormatError;
 use crate::input::{Input, checked, page_seed, put_checksum};
+use crate::object::SegmentFacts;
 
 const WHAT: &str = "manifest page";
 const MAGIC: u32 = 0x504b_5345; // "ESKP"
@@ -110,6 +111,34 @@ union! {
         1 Leaf(Leaf),
         2 Inner(Inner),
         3 Root(RootPage),
+    }
+}
+
+impl LeafEntry {
+    pub fn new(facts: &SegmentFacts, place: ObjectPlace) -> Self {
+        let SegmentFacts { segment, seg_epoch, base_offset, end_offset, last, digest, bytes, first_ts, max_ts, .. } =
+            *facts;
+        let (n, closed) = (segment.n, facts.closed);
+        Self { n, seg_epoch, base_offset, end_offset, last, digest, bytes, first_ts, max_ts, closed, place }
+    }
+}
+
+impl PageRef {
+    /// A page that nothing refers to vouches for itself: its own checksum is seeded with its name.
+    pub fn alone(key: PageKey, bytes: &[u8]) -> Self {
+        Self {
+            key,
+            len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            crc: checksum::crc32c(bytes),
+            segments: 0,
+            bytes: 0,
+            first_n: 0,
+            last_n: 0,
+            base_offset: 0,
+            end_offset: 0,
+            max_ts: 0,
+            closed: WallMs(0),
+        }
     }
 }
 

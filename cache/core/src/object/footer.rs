@@ -190,7 +190,8 @@ impl Footer {
         }
         let end = self.blocks.last().map_or(0, |block| block.position.saturating_add(u64::from(block.stored)));
         let tail = self.blocks.last().map_or(0, |block| block.first_entry);
-        let sizes = |block: &BlockInfo| block.stored > 0 && block.raw > 0 && block.raw as usize <= BLOCK_RAW_MAX;
+        // Compression is left out where it makes a block longer.
+        let sizes = |block: &BlockInfo| (1..=block.raw).contains(&block.stored) && block.raw as usize <= BLOCK_RAW_MAX;
         if end > position || tail > facts.last || !self.blocks.iter().all(sizes) {
             return FormatError::damaged(WHAT, "the place of its blocks");
         }

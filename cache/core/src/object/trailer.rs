@@ -1,5 +1,6 @@
 //! The two ends of an object: a head that names it, and a trailer from which everything else is found.
 
+use esker_metadata_core::ObjectPlace;
 use esker_types::{ClusterId, ObjectKey, PartitionId, SegmentId, checksum};
 
 use super::{HEAD_LEN, Identity, OBJECT_VERSION, SEGMENTS_MAX};
@@ -86,6 +87,14 @@ pub struct Part {
     pub footer_len: u32,
     /// CRC-32C of the footer's bytes, its own checksum included.
     pub footer_crc: u32,
+}
+
+impl Part {
+    /// What metadata keeps of it: the part of an object of `size` bytes named `key`.
+    pub fn place(&self, key: ObjectKey, size: u64) -> ObjectPlace {
+        let Self { segment: _, position, len, footer_position, footer_len, footer_crc } = *self;
+        ObjectPlace { key, position, len, footer_position, footer_len, footer_crc, size }
+    }
 }
 
 /// All segments of an object, in the order of their blocks.

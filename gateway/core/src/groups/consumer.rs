@@ -45,7 +45,7 @@ pub struct Consumer {
     /// Member ids of static members by instance id.
     statics: BTreeMap<String, String>,
     /// Patterns that members subscribe with, compiled.
-    patterns: BTreeMap<String, regex::bytes::Regex>,
+    patterns: BTreeMap<String, regex_lite::Regex>,
     /// Who holds a partition; see the module.
     holders: BTreeMap<TopicId, BTreeMap<i32, String>>,
     /// When our copy of the metadata is compared with `topics_hash` next, and the revision seen last.

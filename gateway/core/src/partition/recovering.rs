@@ -255,6 +255,13 @@ impl<R: Rules> Recovering<R> {
             self.ready = Some(table);
             return;
         }
+        let deleted = common.record().is_some_and(|record| last.end_offset <= record.log_start);
+        if deleted && common.closed_tail().is_none_or(|closed| closed.holders.is_empty()) {
+            // It was in the bucket alone and retention or a user let it go: its object is deleted, or may be any time,
+            // and what its producers did goes with it, as it does on Kafka.
+            self.ready = Some(ProducerTable::starting_at(common.config.table, last.end_offset));
+            return;
+        }
         let Some(closed) = common.closed_tail().cloned() else {
             let alarm = Alarm::BadChain { segment: tail_segment(common), what: "the tail segment has no record" };
             return self.stop(common, alarm);

@@ -110,7 +110,12 @@ impl<R: Rules> PartialEq for ProducerTable<R> {
 
 impl<R: Rules> ProducerTable<R> {
     pub fn new(limits: TableLimits) -> Self {
-        Self::with_committed(limits, Committed::empty(0, -1))
+        Self::starting_at(limits, 0)
+    }
+
+    /// For a log of which nothing below `end_offset` is left.
+    pub fn starting_at(limits: TableLimits, end_offset: Offset) -> Self {
+        Self::with_committed(limits, Committed::empty(end_offset, -1))
     }
 
     pub(super) fn with_committed(limits: TableLimits, committed: Committed) -> Self {

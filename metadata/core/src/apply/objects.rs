@@ -47,6 +47,11 @@ impl Tx<'_> {
         if partition.root.as_ref() == Some(&c.root) {
             return Ok(Reply::DONE);
         }
+        let (key, incarnation) = (c.root.key, self.cluster().incarnation);
+        if key.partition != c.partition || key.incarnation != incarnation {
+            let reason = format!("page {key} can't be the root of {} in incarnation {incarnation}", c.partition);
+            return Err(Reject::precondition(reason));
+        }
         let old = partition.root_ver();
         if old != c.expect_ver || c.root.ver != old + 1 {
             let reason = format!("the manifest of partition {} is at version {old}, not {}", c.partition, c.expect_ver);

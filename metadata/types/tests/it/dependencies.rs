@@ -12,7 +12,7 @@ fn rank(name: &str) -> u32 {
         "esker-metadata-client" => 4,
         "esker-bookie-client" | "esker-cache" | "esker-client" | "esker-s3admin" | "esker-s3stub" => 5,
         "esker-metadata" | "esker-bookie" | "esker-gateway" | "esker-sim" => 6,
-        "esker-bench" | "esker" => 7,
+        "esker-bench" | "esker-sim-mutants" | "esker" => 7,
         other => panic!("{other}: give the new crate a place in the order of dependencies"),
     }
 }

@@ -8,7 +8,7 @@ use esker_bench::wait::until;
 use esker_cache_core::claim::Claim;
 use esker_cache_core::manifest::{Page, PageRef, decode_page};
 use esker_s3stub::Stub;
-use esker_types::{ClusterId, PageKey, WallMs, checksum};
+use esker_types::{ClusterId, PageKey};
 
 use super::{Broker, segments};
 
@@ -61,19 +61,7 @@ pub(super) fn expected(files: &Files, broker: &impl Broker, topics: &[&str]) -> 
 
 fn page(files: &Files, cluster: ClusterId, key: &PageKey) -> Option<(PageKey, Page)> {
     let bytes = files.get(&key.to_string())?;
-    let of = PageRef {
-        key: *key,
-        len: bytes.len() as u32,
-        crc: checksum::crc32c(bytes),
-        segments: 0,
-        bytes: 0,
-        first_n: 0,
-        last_n: 0,
-        base_offset: 0,
-        end_offset: 0,
-        max_ts: 0,
-        closed: WallMs(0),
-    };
+    let of = PageRef::alone(*key, bytes);
     Some((*key, decode_page(cluster, &of, bytes).ok()?))
 }
 

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use esker_types::{TopicId, checksum};
+use regex_lite::{Regex, RegexBuilder};
 
 use super::super::out::Cx;
 use super::super::topics::Topics;
@@ -16,11 +17,9 @@ const REGEX_SIZE_MAX: usize = 256 << 10;
 const PATTERNS_MAX: usize = 64;
 
 /// A pattern must fit a whole name.
-fn compile(pattern: &str) -> Result<regex::bytes::Regex, String> {
-    regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .unicode(false)
+fn compile(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(&format!("^(?:{pattern})$"))
         .size_limit(REGEX_SIZE_MAX)
-        .dfa_size_limit(REGEX_SIZE_MAX)
         .nest_limit(64)
         .build()
         .map_err(|error| format!("the pattern {pattern:?} does not work: {error}"))
@@ -42,7 +41,7 @@ impl Consumer {
         for (pattern, regex) in &self.patterns {
             let names = patterns.entry(pattern.clone()).or_default();
             topics.each(&mut |name, id, count| {
-                if regex.is_match(name.as_bytes()) {
+                if regex.is_match(name) {
                     known.insert(name.to_owned(), (id, count));
                     names.insert(name.to_owned());
                 }
@@ -66,7 +65,7 @@ impl Consumer {
 
     pub fn subscribes(&self, topic: &str) -> bool {
         self.members.values().any(|member| member.topics.iter().any(|name| name == topic))
-            || self.patterns.values().any(|pattern| pattern.is_match(topic.as_bytes()))
+            || self.patterns.values().any(|pattern| pattern.is_match(topic))
     }
 
     /// Makes a pattern ready to use; an empty one is none.

@@ -442,8 +442,8 @@ fn what_is_carried_over_does_not_fill_the_next_segment_before_it_is_acked() {
     assert!(desk.tick(2_060).iter().all(|s| !s.starts_with("pick 3 without []")), "full, and nothing of it acked");
 }
 
-#[test]
-fn a_tail_that_no_bookie_has_is_read_from_the_bucket() {
+/// A partition whose only segment is in the bucket alone, as after a restore, and its records from `log_start` on.
+fn in_the_bucket_alone(log_start: i64) -> Desk {
     let mut desk = Desk::new();
     let segment = SegmentId { partition: desk.id(), n: 1 };
     let key = ObjectKey { incarnation: 0, partition: desk.id(), n: 1, epoch: Epoch(1), attempt: 1, shared: false };
@@ -468,11 +468,25 @@ fn a_tail_that_no_bookie_has_is_read_from_the_bucket() {
     };
     let mut record = PartitionRecord::clone(&desk.info().record);
     record.last = Some(LastClosed { n: 1, last: 4, end_offset: 9, digest: 7 });
-    (record.next_n, record.next_offset) = (2, 9);
+    (record.next_n, record.next_offset, record.log_start) = (2, 9, log_start);
     let state = &desk.world.state;
     let rows = state.rows().chain([Change::Segment(row.into()), Change::Partition(record.into())]);
     desk.world.state = State::from_rows(state.revision() + 1, state.wall(), rows);
     desk.partition = Desk::process(&desk.world, desk.session, |_| {}, |_| {}, 0);
+    desk
+}
+
+#[test]
+fn a_tail_that_no_bookie_has_is_not_asked_for_when_its_records_are_deleted() {
+    let mut desk = in_the_bucket_alone(9);
+    let news = desk.news();
+    assert!(!news.iter().any(|s| s.starts_with("read")), "{news:?}");
+    assert!(news.contains(&"Ready { epoch: Epoch(1) }".to_owned()), "{news:?}");
+}
+
+#[test]
+fn a_tail_that_no_bookie_has_is_read_from_the_bucket() {
+    let mut desk = in_the_bucket_alone(0);
     assert_eq!(desk.news(), ["read 0 4..5", "Recovering { epoch: Epoch(1) }"]);
     let (tag, result) = (desk.tag(), EntriesRead::Failed);
     assert_eq!(desk.event(Event::Entries { tag, result }), [""; 0], "it waits");

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use esker_sim::plan::Plan;
 use esker_sim::run::{Report, run};
+use esker_sim::show::show;
 use esker_types::{AllRules, Rules};
 
 macro_rules! mutants {
@@ -96,6 +97,15 @@ impl Mutant {
 
 /// A survivor of so many seeds is a bug of the simulator.
 const SEEDS: u64 = 5_000;
+
+/// Shows one seed under a mutant, line by line: `ESKER_SIM_MUTANT=FENCE_DURABLE ESKER_SIM_SEED=7`.
+#[test]
+fn one_seed() {
+    let rule = std::env::var("ESKER_SIM_MUTANT").ok();
+    if let Some(mutant) = rule.and_then(|rule| MUTANTS.iter().find(|mutant| mutant.rule == rule)) {
+        show(mutant.run);
+    }
+}
 
 /// Every rule that can be switched off is missed within the bound, and a person can read how soon.
 #[test]
