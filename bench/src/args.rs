@@ -29,9 +29,13 @@ pub enum Command {
     /// History read back through the tier reader, against bare GETs of the same objects in the same run.
     /// Example: esker-bench replay --store 's3://bucket/bench?endpoint=http://127.0.0.1:9000&path_style=true'
     Replay(ReplayArgs),
-    /// A topic with so many closed segments, made through the commit path of the object tier: what it costs in memory, and
-    /// how long finding a record takes. Example: esker-bench history --segments 1000000
+    /// A topic with so many closed segments, made through the commit path of the object tier: what it costs a metadata node
+    /// and a gateway in memory, and how long finding a record takes. Example: esker-bench history --segments 1000000
     History(HistoryArgs),
+    /// The object tier of a whole cluster of processes: history that comes back from the bucket alone, and live traffic
+    /// beside it. Example: esker-bench tier replay --store s3
+    #[command(subcommand)]
+    Tier(TierCommand),
     /// An S3 server with one bucket in memory, for trying things out. Any credentials will do.
     /// Example: esker-bench s3 --listen 127.0.0.1:9000 --bucket b
     S3(S3Args),
@@ -112,6 +116,9 @@ pub struct ConsumeArgs {
     /// Read what comes from now on instead of all there is
     #[arg(long)]
     pub tail: bool,
+    /// At the end begin again, until --secs are over
+    #[arg(long, conflicts_with = "tail")]
+    pub again: bool,
     /// Seconds at most
     #[arg(long, default_value_t = 60)]
     pub secs: u64,
@@ -128,9 +135,12 @@ pub struct HistoryArgs {
     /// Lookups of each kind at each size
     #[arg(long, default_value_t = 2_000)]
     pub lookups: usize,
-    /// Empty folder for the bucket [default: a temporary one]
+    /// Empty folder for bucket and processes; it is deleted at the end [default: a temporary one]
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// The `esker` program [default: ESKER_BIN, else the one beside this program]
+    #[arg(long)]
+    pub esker: Option<PathBuf>,
     /// Print JSON, one document for each size
     #[arg(long)]
     pub json: bool,
@@ -160,6 +170,83 @@ pub struct ReplayArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum TierCommand {
+    /// Write a history, let the bucket have it, drop the copies on bookies, start everything anew with empty caches, and
+    /// read it all back: it is the same, at which fraction of bare GETs of the same objects. Example: esker-bench tier
+    /// replay --store s3 --bytes 4GiB --warm
+    Replay(TierReplayArgs),
+    /// Latency of live traffic beside a replay from offset 0: as fast as it goes, and held by its IO budget to half of
+    /// that. Example: esker-bench tier live --store s3
+    Live(TierLiveArgs),
+}
+
+#[derive(Args)]
+pub struct TierArgs {
+    /// The bucket: `folder` (a local folder), `s3` (an S3 server of our own over HTTP, in memory), or the URL of an empty
+    /// place, with credentials in the environment
+    #[arg(long, default_value = "folder")]
+    pub store: String,
+    /// Partitions of the history
+    #[arg(long, default_value_t = 8)]
+    pub partitions: u32,
+    #[arg(long, default_value = "64MiB")]
+    pub segment_bytes: esker_types::ByteCount,
+    /// Empty folder for everything; it is deleted at the end [default: a temporary one]
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// The `esker` program [default: ESKER_BIN, else the one beside this program]
+    #[arg(long)]
+    pub esker: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct TierReplayArgs {
+    #[command(flatten)]
+    pub tier: TierArgs,
+    #[arg(long, default_value = "4GiB")]
+    pub bytes: esker_types::ByteCount,
+    /// Payloads that zstd shortens to about half
+    #[arg(long)]
+    pub compressible: bool,
+    /// Pairs of measurements, bare GETs and a cold replay in turns
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Measure also from an SSD cache that holds it all
+    #[arg(long)]
+    pub warm: bool,
+    #[arg(long, default_value_t = 1)]
+    pub bookies: usize,
+}
+
+#[derive(Args)]
+pub struct TierLiveArgs {
+    #[command(flatten)]
+    pub tier: TierArgs,
+    /// Of history
+    #[arg(long, default_value = "2GiB")]
+    pub bytes: esker_types::ByteCount,
+    /// Live records per second
+    #[arg(long, default_value_t = 2_000)]
+    pub rate: u64,
+    #[arg(long, default_value_t = 1_000)]
+    pub record_bytes: usize,
+    /// Partitions of the live topic, with a producer and a reader each
+    #[arg(long, default_value_t = 4)]
+    pub live_partitions: u32,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 10)]
+    pub window: u64,
+    /// Pairs of measurements of each kind
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    #[arg(long, default_value_t = 3)]
+    pub bookies: usize,
 }
 
 #[derive(Args)]

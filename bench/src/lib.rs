@@ -9,5 +9,6 @@ pub mod load;
 pub mod read;
 pub mod record;
 pub mod replay;
+pub mod tier;
 pub mod wait;
 pub mod workload;

@@ -98,7 +98,13 @@ pub async fn consume(args: ConsumeArgs) -> Result<()> {
     let partitions = client.admin().describe_topic(&args.topic).await?.partition_count;
     let start = if args.tail { Start::Latest } else { Start::Earliest };
     let meter = CpuMeter::start(&pids);
-    let plan = readers::Plan { topic: args.topic, partitions, start, duration: Duration::from_secs(args.secs) };
+    let plan = readers::Plan {
+        topic: args.topic,
+        partitions,
+        start,
+        duration: Duration::from_secs(args.secs),
+        again: args.again,
+    };
     let outcome = readers::run(&client, &plan).await?;
     let gb = (outcome.megabytes / 1e3).max(1e-9);
     let per_gb: BTreeMap<String, f64> = meter.spent().into_iter().map(|(group, s)| (group, s / gb)).collect();

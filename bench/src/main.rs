@@ -3,6 +3,7 @@
 mod args;
 mod load_commands;
 mod store_commands;
+mod tier_commands;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Consume(args) => load_commands::consume(args).await,
         Command::Replay(args) => store_commands::replay(args).await,
         Command::History(args) => store_commands::history(args).await,
+        Command::Tier(command) => tier_commands::run(command).await,
         Command::S3(args) => store_commands::s3(args).await,
     }
 }

@@ -1,6 +1,7 @@
 //! `esker-bench replay` and `s3`.
 
 use anyhow::{Context, Result};
+use esker_bench::cluster::find_esker;
 use esker_bench::history;
 use esker_bench::replay::{self, Plan, Report};
 use esker_s3stub::Stub;
@@ -53,7 +54,8 @@ pub async fn history(args: HistoryArgs) -> Result<()> {
         Some(folder) => folder,
         None => std::env::temp_dir().join(format!("esker-history-{}", std::process::id())),
     };
-    let plan = history::Plan { segments: args.segments, fold: args.fold, lookups: args.lookups, folder };
+    let esker = find_esker(args.esker)?;
+    let plan = history::Plan { segments: args.segments, fold: args.fold, lookups: args.lookups, folder, esker };
     let failed = history::run(&plan, |size| match args.json {
         true => println!("{}", serde_json::json!(size)),
         false => println!("{size}"),

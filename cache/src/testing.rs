@@ -48,10 +48,22 @@ pub fn segment(
     payload_bytes: usize,
     compressible: bool,
 ) -> MadeSegment {
+    let seed = |entry: u64| partition << 40 ^ n << 20 ^ entry;
+    segment_of(partition, n, base_offset, entries, |entry, _| payload(payload_bytes, seed(entry), compressible))
+}
+
+/// The same with entries whose bytes `payload` gives, by number and base offset.
+pub fn segment_of(
+    partition: u64,
+    n: u64,
+    base_offset: i64,
+    entries: u64,
+    payload: impl Fn(u64, i64) -> Vec<u8>,
+) -> MadeSegment {
     let segment = SegmentId { partition: PartitionId(partition), n };
     let (mut made, mut chain, mut offset, mut bytes) = (Vec::new(), CHAIN_START, base_offset, 0);
     for entry in 0..entries {
-        let payload = payload(payload_bytes, partition << 40 ^ n << 20 ^ entry, compressible);
+        let payload = payload(entry, offset);
         let header = EntryHeader {
             kind: EntryKind::Data,
             segment,

@@ -12,6 +12,7 @@
 //! shards which partitions are theirs. Safety lies in the cores, the bookies and metadata; what is here is plumbing
 //! with bounds.
 
+mod accounts;
 mod append;
 pub mod auth;
 mod call;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts;
 use crate::auth::{AllowAll, Authorizer};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -141,6 +142,7 @@ impl Server {
         };
         let group_metrics = GroupMetrics::register(registry);
         let parts = Parts::assemble(config, &network, store, view, bucket, registry, &cancel, authorizer);
+        accounts::register(&parts.gateway, registry);
         let request = keeper::registration(
             &parts.gateway.config.node_name,
             parts.gateway.boot,

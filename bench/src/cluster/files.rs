@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use esker_net::{Identity, NetConfig, Network, TlsConfig};
+use esker_types::{BootId, Role};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use toml::{Table, Value};
@@ -80,12 +82,31 @@ pub async fn certificates(spec: &Spec, layout: &Layout) -> Result<()> {
     let mut nodes: Vec<(&str, &str)> = layout.roles.iter().map(|r| (r.role.as_str(), r.id.as_str())).collect();
     nodes.push(("admin", "admin"));
     for (role, name) in nodes {
-        let dir = folder.to_string_lossy();
-        let args =
-            ["tls", "issue", "--dir", &dir, "--role", role, "--name", name, "--san", "127.0.0.1", "--san", "localhost"];
-        esker(spec, &args).await?;
+        issue(spec, role, name).await?;
     }
     Ok(())
+}
+
+async fn issue(spec: &Spec, role: &str, name: &str) -> Result<()> {
+    let folder = spec.data.join("tls");
+    let dir = folder.to_string_lossy();
+    let args =
+        ["tls", "issue", "--dir", &dir, "--role", role, "--name", name, "--san", "127.0.0.1", "--san", "localhost"];
+    esker(spec, &args).await.map(drop)
+}
+
+/// Links of this process as a node of its own.
+pub async fn network(spec: &Spec, role: Role, name: &str) -> Result<Network> {
+    issue(spec, role.as_str(), name).await?;
+    let read = |file: &str| {
+        let path = spec.data.join("tls").join(file);
+        fs::read(&path).with_context(|| format!("can't read {}", path.display()))
+    };
+    let (ca, certificate, key) = (read("ca.pem")?, read(&format!("{name}.pem"))?, read(&format!("{name}.key"))?);
+    let tls = Some(TlsConfig::from_pem(&ca, &certificate, &key)?);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let boot = BootId::from_random((now.as_nanos() ^ u128::from(std::process::id()) << 96).to_le_bytes());
+    Ok(Network::new(Identity::new(role, name, boot), NetConfig { tls, ..NetConfig::default() }))
 }
 
 /// Runs the program to its end; gives its stdout.

@@ -2,6 +2,7 @@
 
 mod control;
 mod files;
+pub mod metrics;
 pub mod ports;
 pub mod process;
 mod start;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use esker_net::Network;
+use esker_types::Role;
 use serde::{Deserialize, Serialize};
 
 pub use control::{Request, ask, serve};
@@ -65,7 +68,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts all roles and waits until each says that it is ready.
     pub async fn start(spec: Spec) -> Result<Self> {
-        start::start(spec).await
+        start::start(spec, &[]).await
+    }
+
+    /// The same with more in the environment of the processes than this one has, such as credentials of a bucket.
+    pub async fn start_with(spec: Spec, environment: &[(String, String)]) -> Result<Self> {
+        start::start(spec, environment).await
     }
 
     pub fn describe(&self) -> Description {
@@ -88,6 +96,11 @@ impl Cluster {
 
     pub fn ids(&self, role: &str) -> Vec<String> {
         self.roles.iter().filter(|process| process.role == role).map(|process| process.id.clone()).collect()
+    }
+
+    /// Links to the cluster's nodes for one more node of this role and name, with a certificate of its own.
+    pub async fn network(&self, role: Role, name: &str) -> Result<Network> {
+        files::network(&self.spec, role, name).await
     }
 
     /// Sends a signal to one role's process; `Kill` also waits until it is gone.

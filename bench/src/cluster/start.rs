@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::files::{self, Layout};
 use super::{Cluster, Spec};
 
-pub async fn start(mut spec: Spec) -> Result<Cluster> {
+pub async fn start(mut spec: Spec, environment: &[(String, String)]) -> Result<Cluster> {
     std::fs::create_dir_all(&spec.data).with_context(|| format!("can't create {}", spec.data.display()))?;
     spec.data = spec.data.canonicalize()?;
     let (mut layout, born) = match Layout::load(&spec.data)? {
@@ -13,7 +13,8 @@ pub async fn start(mut spec: Spec) -> Result<Cluster> {
         None => (Layout::new(&spec)?, false),
     };
     files::certificates(&spec, &layout).await?;
-    let roles = layout.roles.iter().map(|role| files::role(&spec, &layout, role)).collect::<Result<Vec<_>>>()?;
+    let mut roles = layout.roles.iter().map(|role| files::role(&spec, &layout, role)).collect::<Result<Vec<_>>>()?;
+    roles.iter_mut().for_each(|role| role.env.extend(environment.iter().cloned()));
     let mut cluster = Cluster { spec, cluster_id: String::new(), roles };
 
     for role in cluster.roles.iter_mut().filter(|role| role.role == "metadata") {

@@ -13,8 +13,9 @@ pub struct Plan {
     pub topic: String,
     pub partitions: u32,
     pub start: Start,
-    /// Ends earlier where a partition ends.
+    /// Ends earlier where a partition ends, unless it is to be read again and again.
     pub duration: Duration,
+    pub again: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,16 +48,22 @@ pub async fn run(client: &Client, plan: &Plan) -> Result<Outcome> {
 }
 
 async fn read(client: Client, plan: Plan, partition: u32, until: Instant) -> Result<(u64, u64)> {
-    let mut reader = client.reader(&plan.topic, partition, plan.start);
-    reader.open().await?;
-    if plan.start != Start::Latest {
-        reader.set_end(Some(reader.high_watermark()));
-    }
     let (mut records, mut bytes) = (0, 0);
-    while let Ok(Some(fetched)) = timeout_at(until, reader.next()).await {
-        let fetched = fetched?;
-        records += fetched.count();
-        bytes += fetched.batch().bytes().len() as u64;
+    loop {
+        let mut reader = client.reader(&plan.topic, partition, plan.start);
+        reader.open().await?;
+        if plan.start != Start::Latest {
+            reader.set_end(Some(reader.high_watermark()));
+        }
+        let before = records;
+        while let Ok(Some(fetched)) = timeout_at(until, reader.next()).await {
+            let fetched = fetched?;
+            records += fetched.count();
+            bytes += fetched.batch().bytes().len() as u64;
+        }
+        // An empty partition is not asked for ever.
+        if !plan.again || records == before || Instant::now() >= until {
+            return Ok((records, bytes));
+        }
     }
-    Ok((records, bytes))
 }

@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod claim;
+pub mod create;
 pub mod error;
 mod input;
 pub mod manifest;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_metadata_core::{Bump, ClosedSegment, LastClosed, LostRange, ObjectPlace, PartitionRecord, RootPlace};
-use esker_types::{ObjectKey, Offset, first_id};
+use esker_types::{ObjectKey, Offset, Rules, first_id};
 
 use crate::object::SegmentFacts;
 
@@ -78,7 +78,7 @@ impl Report {
 }
 
 /// Puts a partition together. `chain` are the backup's rows, oldest first.
-pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>], found: Found) -> Rebuilt {
+pub fn rebuild<R: Rules>(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>], found: Found) -> Rebuilt {
     let Found { root, root_tail, absent, held, limited } = found;
     let folded_to = root.as_ref().map_or(0, |root| root.folded_to);
     let (log_start, absent) = match limited {
@@ -127,7 +127,7 @@ pub fn rebuild(bump: &Bump, old: &PartitionRecord, chain: &[Arc<ClosedSegment>],
         }
     }
     let base = PartitionRecord { root: root.clone(), log_start, ..old.clone() };
-    let record = bump.partition(&base, in_bucket_to, last, &holes);
+    let record = bump.partition::<R>(&base, in_bucket_to, last, &holes);
     skipped.retain(|range| range.from < range.to);
     let declared: Vec<LostRange> = old.lost.iter().cloned().chain(skipped).collect();
     let below = root.as_ref().map_or(0, |root| root.segments);

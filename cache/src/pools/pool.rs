@@ -99,6 +99,11 @@ impl Pool {
         &self.inner.config
     }
 
+    /// Bytes of blocks in memory, and what each takes beside them.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.cache.memory().usage()
+    }
+
     /// Whether there is an SSD tier.
     pub fn has_ssd(&self) -> bool {
         self.inner.cache.is_hybrid()
@@ -167,8 +172,7 @@ impl Pool {
         let found = join_all(jobs.into_iter().map(|job| self.look_on_ssd(job, &source))).await;
         let missing: Vec<Job> = found.into_iter().flatten().collect();
         join_all(runs(missing, self.run_max()).into_iter().map(|run| self.fetch(run, &source))).await;
-        let used = self.inner.cache.memory().usage();
-        self.inner.counters.memory.set(used as i64);
+        self.inner.counters.memory.set(self.memory_bytes() as i64);
     }
 
     /// Most bytes of one request: four of them share the budget, or latency hides the line.

@@ -45,6 +45,7 @@ pub struct Scan {
     ahead_bytes: usize,
     window: usize,
     window_max: usize,
+    request_max: usize,
 }
 
 #[derive(Debug)]
@@ -66,10 +67,18 @@ struct Ahead {
 const WINDOW_MIN: usize = 2 << 20;
 /// Requests of one scan that may be under way at once, at full window.
 const REQUESTS: usize = 4;
+/// A pool that is held to a rate gets pieces of no more than this part of a second's worth: large ones would come in bursts
+/// that take the processors from live traffic, however low the rate.
+const PACED_PART: u64 = 100;
 
 impl Scan {
     pub(super) fn new(reader: Reader, start: Start, by: For) -> Self {
-        let window_max = reader.pool(by).config().read_ahead.as_usize().max(WINDOW_MIN);
+        let config = reader.pool(by).config();
+        let window_max = config.read_ahead.as_usize().max(WINDOW_MIN);
+        let request_max = match config.bytes_per_second.0 {
+            0 => usize::MAX,
+            rate => usize::try_from(rate / PACED_PART).unwrap_or(usize::MAX).max(1),
+        };
         Self {
             reader,
             by,
@@ -82,6 +91,7 @@ impl Scan {
             ahead_bytes: 0,
             window: WINDOW_MIN,
             window_max,
+            request_max,
         }
     }
 
@@ -172,9 +182,9 @@ impl Scan {
         self.current = Some(Current { located, next });
     }
 
-    /// Requests of a quarter of the window each, while there is room for one. Ends the segment after its last block.
+    /// Requests of a quarter of the window each, or less, while there is room for one. Ends the segment after its last block.
     fn ask(&mut self) {
-        let request = (self.window / REQUESTS).max(1);
+        let request = (self.window / REQUESTS).clamp(1, self.request_max);
         while self.ahead.is_empty() || self.ahead_bytes + request <= self.window {
             let Some(current) = &mut self.current else { return };
             let mut wants: Vec<Want> = Vec::new();

@@ -10,7 +10,7 @@ use esker_cache_core::recover::{self, Found, Held, Rebuilt};
 use esker_metadata_core::{
     Bump, ClosedSegment, LostRange, ObjectPlace, PartitionRecord, RootPlace, State, TopicRecord,
 };
-use esker_types::{ClusterId, ObjectKey, PageKey, PartitionId, SegmentId};
+use esker_types::{AllRules, ClusterId, ObjectKey, PageKey, PartitionId, SegmentId};
 
 use super::CLASS;
 use crate::inspect::Inspect;
@@ -51,7 +51,7 @@ pub(super) async fn rebuild(
     let root = bucket.root(record).await?;
     loop {
         let found = Found { limited, ..bucket.found(record, &chain, root.as_ref()).await? };
-        let rebuilt = recover::rebuild(bump, record, &chain, found);
+        let rebuilt = recover::rebuild::<AllRules>(bump, record, &chain, found);
         // The partition opens with the producers of its newest segment, and nobody else has a copy: a size is no proof.
         if let Some(tail) = rebuilt.rows.last()
             && let Some(place) = &tail.object

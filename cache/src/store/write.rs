@@ -4,6 +4,8 @@
 //! again; a conditional one is settled by reading what is there.
 
 use bytes::Bytes;
+use esker_cache_core::create::{Created, Said, There, created};
+use esker_types::AllRules;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -98,16 +100,25 @@ impl Store {
     /// nothing; what is stored does.
     async fn settle(&self, task: Task<'_>, path: &Path, mine: &Bytes, said: Error) -> Result<(), Error> {
         let found = self.inner.objects.get_opts(path, GetOptions::default()).await;
-        let found = match found.map_err(|e| Error::from_store(task.operation, task.subject, e)) {
-            Err(error) if error.kind == Kind::NotFound => {
-                // Nothing landed: try again, also after a 409 or 412 that claims otherwise.
-                return Err(Error { kind: Kind::Conflict, ..said });
-            }
+        let there = match found.map_err(|e| Error::from_store(task.operation, task.subject, e)) {
+            Err(error) if error.kind == Kind::NotFound => There::Nothing,
             Err(error) => return Err(error),
-            Ok(found) => found,
+            Ok(found) if found.meta.size != mine.len() as u64 => There::Others,
+            Ok(found) => {
+                let bytes = found.bytes().await.map_err(|e| Error::from_store(task.operation, task.subject, e))?;
+                if bytes == *mine { There::Ours } else { There::Others }
+            }
         };
-        let same = found.meta.size == mine.len() as u64
-            && found.bytes().await.map_err(|e| Error::from_store(task.operation, task.subject, e))? == *mine;
-        if same { Ok(()) } else { Err(Error { kind: Kind::Exists, ..said }) }
+        let said_so = match said.kind {
+            Kind::Exists => Said::Taken,
+            Kind::Conflict => Said::Conflict,
+            _ => Said::Unknown,
+        };
+        match created::<AllRules>(said_so, there) {
+            Created::Ours => Ok(()),
+            Created::Others => Err(Error { kind: Kind::Exists, ..said }),
+            // Nothing landed: try again, also after a 409 or 412 that claims otherwise.
+            Created::Again => Err(Error { kind: Kind::Conflict, ..said }),
+        }
     }
 }

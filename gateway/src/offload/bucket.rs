@@ -31,6 +31,11 @@ impl Bucket {
         Ok(Some(Self { store, reader, cluster, pools }))
     }
 
+    /// Bytes of blocks, and of decoded pages and footers, in memory.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.pools.tail.memory_bytes() + self.pools.scan.memory_bytes(), self.reader.index_bytes())
+    }
+
     /// Writes out what the caches keep for the next start.
     pub async fn close(&self) {
         self.pools.close().await;

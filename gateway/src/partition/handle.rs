@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
@@ -19,6 +19,8 @@ pub struct Handle {
     /// Another gateway owns the partition: only closed segments can be read here, and the news never change.
     pub closed_only: bool,
     news: watch::Sender<News>,
+    /// Of the partition's core, as of its last step.
+    state_bytes: AtomicUsize,
 }
 
 /// What readers and producers wait for. Moves forward only.
@@ -67,6 +69,7 @@ impl Handle {
             room: Arc::new(Semaphore::new(room)),
             closed_only: false,
             news: watch::Sender::new(news),
+            state_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -84,6 +87,16 @@ impl Handle {
     /// Follows the news. The first `changed` resolves for what comes after this call.
     pub fn follow(&self) -> watch::Receiver<News> {
         self.news.subscribe()
+    }
+
+    /// Memory that the partition takes here, without what is on its way.
+    pub fn state_bytes(&self) -> usize {
+        size_of::<Self>() + self.state_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Called by the owning shard only.
+    pub fn account(&self, state_bytes: usize) {
+        self.state_bytes.store(state_bytes, Ordering::Relaxed);
     }
 
     /// Called by the owning shard only.

@@ -62,6 +62,7 @@ impl Shard {
             news.log_start = news.log_start.max(log_start);
             news.phase = phase.unwrap_or(news.phase);
         });
+        slot.handle.account(slot.core.state_bytes());
         for (ticket, outcome) in completions {
             slot.tickets.complete(ticket, outcome);
         }

@@ -1,7 +1,7 @@
 //! Time travel made safe (2.9): metadata that comes from a backup goes on in a life of its own, in which no id, epoch,
 //! ordinal or offset that the lost past may have given out is given out again.
 
-use esker_types::{Epoch, InstanceId, Offset, first_id};
+use esker_types::{Epoch, InstanceId, Offset, Rules, first_id};
 
 use crate::change::Change;
 use crate::command::{Command, Restore};
@@ -67,7 +67,7 @@ impl Bump {
 
     /// A partition whose records are there up to `end`, exclusive: what may have followed is declared lost, and records
     /// go on behind it. `lost` are the holes below, `last` the newest segment that is there.
-    pub fn partition(
+    pub fn partition<R: Rules>(
         &self,
         old: &PartitionRecord,
         end: Offset,
@@ -87,7 +87,10 @@ impl Bump {
             epoch: Epoch::first(self.incarnation).max(old.epoch),
             owner: None,
             next_offset,
-            next_n: first_id(self.incarnation).max(old.next_n),
+            next_n: match R::ORDINALS_JUMP_AT_RESTORE {
+                true => first_id(self.incarnation).max(old.next_n),
+                false => old.next_n,
+            },
             open: None,
             // The newest segment keeps its row: its producers are read from it.
             copies_from: last.as_ref().map_or(old.copies_from, |last| last.n),

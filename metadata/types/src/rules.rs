@@ -63,6 +63,10 @@ pub trait Rules: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     const DELETE_AFTER_METADATA: bool = true;
     /// R14: copies that have no record are set aside, and too many of them stop the collection.
     const ORPHANS_KEPT: bool = true;
+    /// I9, 2.9: after a restore no ordinal of a segment is given out that the lost past may have used.
+    const ORDINALS_JUMP_AT_RESTORE: bool = true;
+    /// 2.7: a 409 says that two requests met, not who won: what is stored there decides.
+    const CONFLICT_IS_NO_ANSWER: bool = true;
     /// 2.8: what a cache holds is verified on every hit.
     const CACHE_CHECKED: bool = true;
 }

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+mod create;
 mod hostile;
+mod lives;
 mod manifest;
 mod object;
 mod recover;

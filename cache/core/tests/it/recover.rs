@@ -106,7 +106,7 @@ fn what_is_in_objects_comes_back_known_to_the_backup_or_not() {
     let chain = [row(3, Some(place(3, 1))), row(4, None)];
     // 4 was put into the bucket after the backup, and 5, which was open then, too.
     let found = Found { root: Some(root(2)), held: vec![held(5), held(3), held(4)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     let report = &rebuilt.report;
     assert_eq!((report.in_bucket_to, report.known_to, report.newer, report.segments), (50, 40, 2, 5));
@@ -120,12 +120,12 @@ fn what_is_not_there_is_named_to_the_record() {
     let old = record(5);
     let chain = [row(3, Some(place(3, 1))), row(4, None), row(5, None)];
     let found = Found { root: Some(root(2)), held: vec![held(3)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     assert_eq!((rebuilt.report.in_bucket_to, ranges(&rebuilt.report.missing)), (30, vec![(30, 50)]));
     // A hole in the middle is a hole, and what lies behind it comes back.
     let found = Found { root: Some(root(2)), held: vec![held(3), held(5)], ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &chain, found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, found);
     check(&old, &rebuilt);
     assert_eq!(ranges(&rebuilt.record.lost), [(30, 40), (50, JUMP)]);
     assert_eq!(ranges(&rebuilt.report.missing), [(30, 40)]);
@@ -135,7 +135,7 @@ fn what_is_not_there_is_named_to_the_record() {
 fn the_last_folded_segment_keeps_its_row_when_nothing_follows() {
     let old = record(2);
     let found = Found { root: Some(root(2)), root_tail: Some(held(2)), ..Found::default() };
-    let rebuilt = rebuild(&BUMP, &old, &[], found);
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[], found);
     check(&old, &rebuilt);
     assert_eq!((rebuilt.rows.len(), rebuilt.report.segments, rebuilt.record.copies_from), (1, 2, 2));
 }
@@ -143,7 +143,7 @@ fn the_last_folded_segment_keeps_its_row_when_nothing_follows() {
 #[test]
 fn an_empty_bucket_leaves_a_partition_that_begins_behind_what_is_lost() {
     let old = record(3);
-    let rebuilt = rebuild(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], Found::default());
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], Found::default());
     check(&old, &rebuilt);
     assert_eq!((rebuilt.rows.len(), ranges(&rebuilt.report.missing)), (0, vec![(0, 30)]));
     assert_eq!((rebuilt.record.last.clone(), rebuilt.record.log_start), (None, 0));
@@ -162,7 +162,7 @@ fn of_several_objects_the_one_that_holds_the_segment_counts() {
         Held { facts: facts(3), place: place(3, 1) },
         Held { facts: facts(3), place: place(3, 4) },
     ];
-    let rebuilt = rebuild(&BUMP, &old, &chain, Found { held: all, ..Found::default() });
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &chain, Found { held: all, ..Found::default() });
     check(&old, &rebuilt);
     let attempts: Vec<u64> = rebuilt.rows.iter().filter_map(|row| row.object.as_ref()).map(|o| o.key.attempt).collect();
     assert_eq!(attempts, [2, 3, 4], "the committed one, the one with the right digest, the newest");
@@ -179,13 +179,13 @@ fn objects_gone_from_the_front_went_with_retention_and_others_are_holes() {
         limited: true,
         ..Found::default()
     };
-    let rebuilt = rebuild(&BUMP, &old, &[], found.clone());
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[], found.clone());
     check(&old, &rebuilt);
     assert_eq!((rebuilt.record.log_start, rebuilt.report.log_start), (20, 20));
     assert_eq!(rebuilt.report.retired, Some(lost(0, 20)), "it is said that they were there");
     assert_eq!((rebuilt.report.in_bucket_to, ranges(&rebuilt.report.missing)), (30, vec![(30, 40)]));
     // A topic that keeps everything has lost them.
-    let rebuilt = rebuild(&BUMP, &old, &[], Found { limited: false, ..found });
+    let rebuilt = rebuild::<AllRules>(&BUMP, &old, &[], Found { limited: false, ..found });
     check(&old, &rebuilt);
     assert_eq!((rebuilt.record.log_start, rebuilt.report.retired), (0, None));
     assert_eq!(ranges(&rebuilt.report.missing), [(0, 10), (10, 20), (30, 40)]);
@@ -202,17 +202,17 @@ fn a_life_without_a_backup_keeps_its_records_and_its_offsets() {
         Held { facts: SegmentFacts { segment, base_offset, end_offset: JUMP + 20, ..facts(1) }, place: place(n, 1) };
     let chain = [row(1, None), row(2, None), row(3, None)];
     let mut all: Vec<Held> = (1..=3).map(held).collect();
-    let nothing = rebuild(&second, &old, &chain, Found { held: all.clone(), ..Found::default() });
+    let nothing = rebuild::<AllRules>(&second, &old, &chain, Found { held: all.clone(), ..Found::default() });
     assert_eq!(nothing.record.next_offset, 2 * JUMP, "life 1 may have given out everything from 2^40 on");
     all.push(one);
-    let rebuilt = rebuild(&second, &old, &chain, Found { held: all, ..Found::default() });
+    let rebuilt = rebuild::<AllRules>(&second, &old, &chain, Found { held: all, ..Found::default() });
     assert_eq!(rebuilt.rows.last().map(|row| row.segment), Some(segment));
     assert_eq!((rebuilt.report.in_bucket_to, rebuilt.report.newer), (JUMP + 20, 4));
     assert_eq!(ranges(&rebuilt.report.missing), [(JUMP, JUMP + 10)], "what was jumped over was never written");
     assert_eq!(ranges(&rebuilt.record.lost), [(30, JUMP + 10), (JUMP + 20, rebuilt.record.next_offset)]);
     assert_eq!((rebuilt.record.next_offset, rebuilt.record.next_n), (2 * JUMP, first_id(2)));
     // Life 3 must not begin there too, should it find nothing of life 1 and no backup of life 2.
-    let third = rebuild(&Bump { from: 0, incarnation: 3 }, &old, &chain, Found::default());
+    let third = rebuild::<AllRules>(&Bump { from: 0, incarnation: 3 }, &old, &chain, Found::default());
     assert_eq!(third.record.next_offset, 3 * JUMP);
 }
 
@@ -220,10 +220,10 @@ fn a_life_without_a_backup_keeps_its_records_and_its_offsets() {
 fn a_second_loss_does_not_count_the_first_one_again() {
     let old = record(3);
     let found = Found { held: (1..=3).map(held).collect(), ..Found::default() };
-    let first = rebuild(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], found.clone());
+    let first = rebuild::<AllRules>(&BUMP, &old, &[row(1, None), row(2, None), row(3, None)], found.clone());
     // Nothing was written in the second life.
     let chain: Vec<Arc<ClosedSegment>> = first.rows.iter().cloned().map(Arc::new).collect();
-    let second = rebuild(&Bump { from: 1, incarnation: 2 }, &first.record, &chain, found);
+    let second = rebuild::<AllRules>(&Bump { from: 1, incarnation: 2 }, &first.record, &chain, found);
     assert_eq!((second.report.missing.len(), second.report.in_bucket_to), (0, 30));
     assert_eq!(ranges(&second.record.lost), [(30, 2 * JUMP)]);
     assert!(second.record.epoch > first.record.epoch && second.record.next_n > first.record.next_n);

@@ -127,6 +127,11 @@ impl<R: Rules> ProducerTable<R> {
         self.committed.producers.len()
     }
 
+    /// Memory of the producers remembered, in bytes.
+    pub fn state_bytes(&self) -> usize {
+        self.len() * PRODUCER_BYTES
+    }
+
     pub fn is_empty(&self) -> bool {
         self.committed.producers.is_empty()
     }

@@ -29,21 +29,21 @@ fn last(n: u64, end_offset: Offset) -> LastClosed {
 #[test]
 fn nothing_of_the_past_is_given_out_again() {
     let old = partition();
-    let new = LATER.partition(&old, 500, Some(last(4, 500)), &[]);
+    let new = LATER.partition::<AllRules>(&old, 500, Some(last(4, 500)), &[]);
     assert!(new.epoch > old.epoch && new.epoch == Epoch::first(2) && new.next_n == first_id(2));
     assert!(new.open.is_none() && new.owner.is_none());
     assert_eq!((new.next_offset, new.log_start, new.copies_from), (1 << 40, 10, 4));
     // The open segment held an unknown number of records.
     assert_eq!(new.lost, [LostRange { from: 500, to: 1 << 40 }]);
-    let again = Bump { from: 2, incarnation: 3 }.partition(&new, 500, Some(last(4, 500)), &[]);
+    let again = Bump { from: 2, incarnation: 3 }.partition::<AllRules>(&new, 500, Some(last(4, 500)), &[]);
     assert_eq!((again.next_offset, again.lost.len()), (2 << 40, 1), "a second time jumps further, over one hole");
-    let skipped = Bump { from: 2, incarnation: 5 }.partition(&new, 500, Some(last(4, 500)), &[]);
+    let skipped = Bump { from: 2, incarnation: 5 }.partition::<AllRules>(&new, 500, Some(last(4, 500)), &[]);
     assert_eq!(
         skipped.next_offset,
         4 << 40,
         "lives 3 and 4 began at 2 and 3 times 2^40, and nobody knows how they went on"
     );
-    let nothing = LATER.partition(&PartitionRecord::born(PartitionId(8), topic_id(1), 1, 0), 0, None, &[]);
+    let nothing = LATER.partition::<AllRules>(&PartitionRecord::born(PartitionId(8), topic_id(1), 1, 0), 0, None, &[]);
     assert_eq!((nothing.next_offset, nothing.last), (1 << 40, None), "nobody knows that nothing was written");
 }
 

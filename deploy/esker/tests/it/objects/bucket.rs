@@ -10,8 +10,7 @@ use esker_cache_core::manifest::{Page, PageRef, decode_page};
 use esker_s3stub::Stub;
 use esker_types::{ClusterId, PageKey};
 
-use super::segments;
-use crate::support::Standalone;
+use super::{Broker, segments};
 
 /// Older than any age at which the sweep takes what nothing reaches.
 const OLD: Duration = Duration::from_secs(48 * 3_600);
@@ -32,7 +31,7 @@ pub fn make_older(stub: &Stub) {
 }
 
 /// Names that manifests and metadata list. Of every partition the newest root counts.
-pub fn expected(files: &Files, broker: &Standalone, topics: &[&str]) -> BTreeSet<String> {
+pub(super) fn expected(files: &Files, broker: &impl Broker, topics: &[&str]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = BTreeSet::from(["claims/0".to_owned()]);
     for segment in topics.iter().flat_map(|topic| segments(broker, topic)) {
         names.extend(segment["object"].as_str().map(str::to_owned));
@@ -67,7 +66,7 @@ fn page(files: &Files, cluster: ClusterId, key: &PageKey) -> Option<(PageKey, Pa
 }
 
 /// Sweeps until the bucket holds exactly what is listed, or fails with the difference.
-pub fn becomes_tight(stub: &Stub, prefix: &str, broker: &Standalone, topics: &[&str]) {
+pub(super) fn becomes_tight(stub: &Stub, prefix: &str, broker: &impl Broker, topics: &[&str]) {
     until("the bucket holds what is listed", || {
         broker.ok(&["bucket", "sweep"]);
         let files = files(stub, prefix);

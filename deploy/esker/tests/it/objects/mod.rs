@@ -3,26 +3,48 @@
 mod bucket;
 mod faults;
 mod kill;
+mod owner;
+mod replay;
+
+use std::path::Path;
 
 use esker_bench::wait::until;
 use serde_json::Value;
 
 use crate::support::{Standalone, text};
 
-fn segments(broker: &Standalone, topic: &str) -> Vec<Value> {
+/// Whatever runs the roles of a broker, with the command line as its client.
+trait Broker {
+    /// The command must succeed; gives its stdout.
+    fn ok(&self, args: &[&str]) -> Vec<u8>;
+    /// For files.
+    fn folder(&self) -> &Path;
+}
+
+impl Broker for Standalone {
+    fn ok(&self, args: &[&str]) -> Vec<u8> {
+        Standalone::ok(self, args)
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn segments(broker: &impl Broker, topic: &str) -> Vec<Value> {
     let listed = broker.ok(&["segment", "list", topic, "--json"]);
     String::from_utf8(listed).expect("text").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// All but the newest closed segment and the open one are in the bucket alone.
-fn settled(broker: &Standalone, topic: &str) -> bool {
+fn settled(broker: &impl Broker, topic: &str) -> bool {
     let all = segments(broker, topic);
     let closed: Vec<&Value> = all.iter().filter(|s| s["state"] == "closed").collect();
     let Some((last, old)) = closed.split_last() else { return false };
     !old.is_empty() && old.iter().all(|s| s["tier"] == "object") && last["tier"] == "bookies, object"
 }
 
-fn settle(broker: &Standalone, topic: &str) {
+fn settle(broker: &impl Broker, topic: &str) {
     until("old segments are in the bucket alone", || settled(broker, topic));
 }
 
@@ -41,19 +63,19 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     lines
 }
 
-fn create(broker: &Standalone, topic: &str, settings: &[&str]) {
+fn create(broker: &impl Broker, topic: &str, settings: &[&str]) {
     let mut create = vec!["topic", "create", topic];
     settings.iter().for_each(|setting| create.extend(["--config", *setting]));
     broker.ok(&create);
 }
 
 /// The newest closed segment of a topic.
-fn closed(broker: &Standalone, topic: &str) -> Option<u64> {
+fn closed(broker: &impl Broker, topic: &str) -> Option<u64> {
     segments(broker, topic).iter().filter(|s| s["state"] == "closed").filter_map(|s| s["segment"].as_u64()).max()
 }
 
 /// In runs of about `run` bytes, more than a segment has, each in a segment of its own.
-fn produce_segments(broker: &Standalone, topic: &str, input: &[u8], run: usize) {
+fn produce_segments(broker: &impl Broker, topic: &str, input: &[u8], run: usize) {
     let mut rest = input;
     while !rest.is_empty() {
         let from = run.min(rest.len()) - 1;
@@ -66,8 +88,8 @@ fn produce_segments(broker: &Standalone, topic: &str, input: &[u8], run: usize) 
     }
 }
 
-fn produce(broker: &Standalone, topic: &str, input: &[u8]) {
-    let file = broker.folder.path().join("input");
+fn produce(broker: &impl Broker, topic: &str, input: &[u8]) {
+    let file = broker.folder().join("input");
     std::fs::write(&file, input).expect("written");
     broker.ok(&["produce", topic, "--file", &file.to_string_lossy()]);
 }
@@ -75,7 +97,7 @@ fn produce(broker: &Standalone, topic: &str, input: &[u8]) {
 /// Enough to close a segment of 1 MiB.
 const RUN: usize = 5 << 18;
 
-fn consume(broker: &Standalone, topic: &str) -> Vec<u8> {
+fn consume(broker: &impl Broker, topic: &str) -> Vec<u8> {
     broker.ok(&["consume", topic, "--from", "earliest", "--to-end"])
 }
 
@@ -84,7 +106,7 @@ async fn start() -> Standalone {
     Standalone::start(&quick).await
 }
 
-fn fill(broker: &Standalone, topic: &str, settings: &[&str], seed: u64) -> Vec<u8> {
+fn fill(broker: &impl Broker, topic: &str, settings: &[&str], seed: u64) -> Vec<u8> {
     create(broker, topic, &[&["segment.bytes=1048576"], settings].concat());
     let input = text(seed, 16 << 20, 2_000);
     produce_segments(broker, topic, &input, 3 * RUN);
@@ -97,6 +119,8 @@ async fn history_comes_back_from_the_bucket_after_a_crash_with_empty_caches() {
     let input = fill(&broker, "t", &["local.retention.ms=0"], 5);
     settle(&broker, "t");
     assert!(consume(&broker, "t") == input, "with warm caches");
+    let held = broker.metric("esker_gateway_accounted_bytes").expect("a metric");
+    assert!(held > 1e6, "blocks that were read are counted: {held} bytes");
     broker.kill().await;
     broker.restart().await;
     assert!(consume(&broker, "t") == input, "with cold ones");
