@@ -23,10 +23,18 @@ pub fn until_ok<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T
     }
 }
 
+/// Looks until there is something, and gives it.
+///
+/// # Panics
+/// After [`PATIENCE`], with `what`.
+pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until_ok(what, || look().ok_or_else(|| "nothing yet".to_owned()))
+}
+
 /// Looks until it is so.
 ///
 /// # Panics
 /// After [`PATIENCE`], with `what`.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    until_ok(what, || is_so().then_some(()).ok_or_else(|| "not so".to_owned()));
+    until_some(what, || is_so().then_some(()));
 }
