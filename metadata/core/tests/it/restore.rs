@@ -51,7 +51,8 @@ fn nothing_of_the_past_is_given_out_again() {
 fn counters_of_ids_are_no_change_of_the_cluster() {
     let world = World::new(1, 0, 0);
     let cluster = world.state.cluster().expect("born");
-    let busy = ClusterRecord { next_session: 900, next_producer: 5_000, next_partition: 7, ..cluster.clone() };
+    let busy =
+        ClusterRecord { next_session: 900, next_producer: 5_000, next_partition: 7, ..ClusterRecord::clone(cluster) };
     assert!(!busy.differs(cluster) && !cluster.differs(&busy));
     assert!(ClusterRecord { version: cluster.version + 1, ..busy.clone() }.differs(cluster));
     assert!(LATER.cluster(cluster).differs(cluster), "another life");
