@@ -92,7 +92,7 @@ impl World {
         }
         self.used_to = self.used_to.max(self.record.next_offset);
         self.incarnation += 1;
-        let bump = Bump { incarnation: self.incarnation };
+        let bump = Bump { from: self.incarnation - 1, incarnation: self.incarnation };
         let found = Found { held: self.objects.clone(), ..Found::default() };
         let rebuilt = rebuild::<R>(&bump, &backup, &rows, found);
         self.record = rebuilt.record;
