@@ -8,17 +8,17 @@ pub const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks: long enough to leave the processor to those who are waited for.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks until there is something, and gives it. Call it where a thread may block.
+/// Looks until it is well, and gives what was found. Call it where a thread may block.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what`.
-pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// After [`PATIENCE`], with `what` and with what was seen last.
+pub fn until_ok<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(found) = look() {
-            return found;
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {seen}"),
         }
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(PAUSE);
     }
 }
@@ -28,5 +28,5 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// # Panics
 /// After [`PATIENCE`], with `what`.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    until_some(what, || is_so().then_some(()));
+    until_ok(what, || is_so().then_some(()).ok_or_else(|| "not so".to_owned()));
 }
