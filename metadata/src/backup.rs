@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use esker_cache::{Error, Kind, Store};
 use esker_cache_core::backup::BackupName;
 use esker_cache_core::claim::{Claim, Standing};
-use esker_metadata_core::{Change, State, encode_snapshot};
+use esker_metadata_core::{Change, ClusterRecord, State, encode_snapshot};
 use esker_types::{BootId, ClusterId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub struct Backups {
 
 /// What the next backup waits for.
 struct Plan {
+    /// As last looked at: its counters move all the time, and are no reason for a backup.
+    cluster: Option<Arc<ClusterRecord>>,
     /// Revision of the newest backup of this leadership.
     covered: Option<u64>,
     /// Revision up to which changes were looked at.
@@ -47,6 +49,8 @@ struct Plan {
     /// After a failure: not before this.
     not_before: Instant,
     failures: u32,
+    /// Backups after which old ones could not be deleted, one after the other.
+    unpruned: u32,
 }
 
 impl Backups {
@@ -77,7 +81,8 @@ impl Backups {
         let now = Instant::now();
         let looked = *revisions.borrow_and_update();
         // Nobody knows how much of the past the bucket holds: the first one is written at once.
-        let mut plan = Plan { covered: None, looked, at: now, not_before: now, failures: 0 };
+        let cluster = self.applied.read(|state| state.cluster().cloned());
+        let mut plan = Plan { cluster, covered: None, looked, at: now, not_before: now, failures: 0, unpruned: 0 };
         loop {
             let due = plan.at.max(plan.not_before);
             tokio::select! {
@@ -88,7 +93,7 @@ impl Backups {
                         return;
                     }
                     let newest = *revisions.borrow_and_update();
-                    if self.matters(plan.looked) {
+                    if self.matters(&mut plan) {
                         plan.at = plan.at.min(Instant::now() + self.config.snapshot_settle.0);
                     }
                     plan.looked = newest;
@@ -109,6 +114,7 @@ impl Backups {
                 plan.covered = Some(name.revision);
                 plan.failures = 0;
                 self.failures.send_replace(0);
+                self.prune(&name, plan).await;
                 self.newest.send_replace(Some(name));
                 plan.at = Instant::now() + interval;
             }
@@ -142,9 +148,23 @@ impl Backups {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.backup_written(length, name.revision, wall);
         tracing::debug!(%name, bytes = length, "the metadata is in the bucket");
-        // Only now: what is deleted is older than one that was read back.
-        self.store.prune_backups(incarnation, self.config.snapshots_kept as usize).await?;
         Ok(name)
+    }
+
+    /// Deletes what is older than `written`, which was read back. Where that is not allowed, the bucket fills, slowly.
+    async fn prune(&self, written: &BackupName, plan: &mut Plan) {
+        match self.store.prune_backups(written.incarnation, self.config.snapshots_kept as usize).await {
+            Ok(_) => plan.unpruned = 0,
+            Err(error) => {
+                plan.unpruned = plan.unpruned.saturating_add(1);
+                match plan.unpruned {
+                    n if n == 2 || (n >= 64 && n.is_power_of_two()) => tracing::warn!(
+                        %error, failures = n, "old copies of the metadata can't be deleted: see what the bucket refuses"
+                    ),
+                    _ => tracing::debug!(%error, "old copies of the metadata stay until the next one is written"),
+                }
+            }
+        }
     }
 
     /// Two clusters in one bucket would overwrite each other, and what is left of a cluster that was rebuilt from it must
@@ -161,11 +181,49 @@ impl Backups {
         Err(Error::new(Kind::Invalid, "write to", self.store.location().describe(), why))
     }
 
-    /// Whether something after revision `seen` can't be found out from the objects alone.
-    fn matters(&self, seen: u64) -> bool {
-        let Some(deltas) = self.applied.news.after(seen, usize::MAX) else { return true };
-        deltas.iter().flat_map(|delta| &delta.changes).any(|change| {
-            matches!(change, Change::Cluster(_) | Change::Topic(_) | Change::TopicGone(_) | Change::Deleted(_))
-        })
+    /// Whether something after revision `looked` can't be found out from the objects alone.
+    fn matters(&self, plan: &mut Plan) -> bool {
+        let Some(deltas) = self.applied.news.after(plan.looked, usize::MAX) else {
+            plan.cluster = self.applied.read(|state| state.cluster().cloned());
+            return true;
+        };
+        let mut any = false;
+        for change in deltas.iter().flat_map(|delta| &delta.changes) {
+            any |= tells(change, &mut plan.cluster);
+        }
+        any
+    }
+}
+
+/// Whether a change can't be found out from the objects alone. `cluster` follows the changes.
+fn tells(change: &Change, cluster: &mut Option<Arc<ClusterRecord>>) -> bool {
+    match change {
+        Change::Cluster(new) => {
+            let old = cluster.replace(new.clone());
+            old.is_none_or(|old| old.differs(new))
+        }
+        Change::Topic(_) | Change::TopicGone(_) | Change::Deleted(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_metadata_core::TopicKey;
+    use esker_types::{Quorum, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn sessions_and_producers_are_no_reason_for_a_backup() {
+        let born = ClusterRecord::born(ClusterId([1; 16]), 1, Quorum { write: 1, ack: 1 }, false, 1);
+        let change = |record: &ClusterRecord| Change::Cluster(Arc::new(record.clone()));
+        let mut seen = None;
+        assert!(tells(&change(&born), &mut seen), "a cluster is born");
+        let busy = ClusterRecord { next_session: 7, next_producer: 9_000, ..born };
+        assert!(!tells(&change(&busy), &mut seen));
+        let finalized = ClusterRecord { version: 2, next_session: 8, ..busy };
+        assert!(tells(&change(&finalized), &mut seen) && !tells(&change(&finalized), &mut seen));
+        assert!(tells(&Change::TopicGone(TopicKey { id: TopicId([3; 16]) }), &mut seen));
     }
 }

@@ -53,7 +53,9 @@ pub struct ObjectsConfig {
     pub snapshot_interval: Interval,
     /// A change of topics is copied after so long: several that come together make one copy.
     pub snapshot_settle: Interval,
-    /// Copies kept. Older ones are deleted after a newer one was written and read back.
+    /// Copies kept of the cluster's present life: the newer half the newest, the others up to 1, 2, 4 ... hours old, so
+    /// that a burst of changes leaves some of before it. Others are deleted after a newer one was written and read back;
+    /// those of former lives stay.
     pub snapshots_kept: u32,
     /// Requests to the store.
     pub store: StoreConfig,

@@ -510,9 +510,11 @@ pub enum Object {
 }
 
 /// Topics, settings and all records that were in the bucket come back, at their offsets; what was on the lost storage nodes
-/// alone is declared lost, and new records go on behind it.
+/// alone is declared lost, and new records go on behind it. Stop what is left of the lost cluster before, its gateways
+/// above all: from now on it deletes nothing in the bucket, but it would go on to serve its clients.
 #[derive(Args)]
-#[command(after_help = "Example: esker recover --from s3://logs/prod?region=eu-central-1 --data esker-data")]
+#[command(after_help = "Example: esker recover --from s3://logs/prod?region=eu-central-1 --dry-run
+         esker recover --from s3://logs/prod?region=eu-central-1 --data esker-data --give-up-bookies")]
 pub struct Recover {
     /// The bucket of the lost cluster
     #[arg(long, value_name = "URL")]
@@ -529,6 +531,10 @@ pub struct Recover {
     /// Copies and acks of all topics, for a cluster of another size than the lost one
     #[arg(long = "quorum", value_name = "W/A", value_parser = quorum_of_topics)]
     pub quorum_of_topics: Option<esker_types::Quorum>,
+    /// The data of the lost cluster's storage nodes may go: what they hold and no object does is not asked for, even if
+    /// their disks are there
+    #[arg(long)]
+    pub give_up_bookies: bool,
     /// Say what would come back, and change nothing
     #[arg(long)]
     pub dry_run: bool,

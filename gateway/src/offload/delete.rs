@@ -23,10 +23,10 @@ impl Work {
         let page = self.bucket.reader.page(&root_ref(root), For::Scan).await?;
         let Page::Root(page) = &*page else { return Err(Failure::Other(format!("{} is no root page", root.key))) };
         let due: Vec<Grave> = page.graveyard.iter().filter(|g| g.ver <= upto_ver).take(EMPTY_MAX).cloned().collect();
-        if !due.is_empty() {
-            claim::ours(&self.gateway, &self.bucket).await.map_err(Failure::Other)?;
-        }
         for grave in &due {
+            // Whoever recovers the cluster from the bucket stands on what is there when its claim is: before each step,
+            // however long the one before it took.
+            self.ours().await?;
             match &grave.what {
                 Buried::Page(page) => self.delete(page.key.to_string()).await?,
                 Buried::Object(object) => self.delete(object.key.to_string()).await?,
@@ -57,6 +57,7 @@ impl Work {
                 Err(error) => return Err(error.into()),
             };
             todo.push((of, true));
+            self.ours().await?;
             match &*page {
                 Page::Leaf(leaf) => {
                     for entry in leaf.entries.iter().filter(|entry| !entry.place.key.shared) {
@@ -68,6 +69,10 @@ impl Work {
             }
         }
         Ok(())
+    }
+
+    async fn ours(&self) -> Result<(), Failure> {
+        claim::ours(&self.gateway, &self.bucket).await.map_err(Failure::Other)
     }
 
     async fn delete(&self, key: String) -> Result<(), Failure> {

@@ -8,9 +8,8 @@ use esker_cache_core::object::{BlockInfo, Codec, Footer, OBJECT_VERSION, VerifyE
 use esker_types::{Entry, EntryKind, Interval, Offset};
 use esker_wire::batch::{BatchError, DecodeLimits, Record, split};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
+use super::table::moment;
 use crate::args::Object;
 
 pub async fn run(command: Object) -> Result<()> {
@@ -42,7 +41,7 @@ async fn verify(what: &str, json: bool) -> Result<()> {
     for at in 0..object.directory().parts.len() {
         let footer = object.footer(at).await?;
         totals.blocks += footer.blocks.len() as u64;
-        object.entries(at, footer, &mut |entry| check(entry, &mut totals, &mut |_| Ok(true))).await?;
+        object.entries(at, footer, &mut |entry| check(entry, &mut totals, &mut |_| Ok(()))).await?;
     }
     let Totals { blocks, entries, batches, records, bytes } = totals;
     let (key, segments) = (object.identity().key.to_string(), object.directory().parts.len());
@@ -62,11 +61,11 @@ async fn verify(what: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Batches of an entry against their own checksums, and against the entry. Each record is shown; false ends it.
+/// Batches of an entry against their own checksums, and against the entry. Each record is shown; an error ends it.
 fn check(
     entry: &Entry,
     totals: &mut Totals,
-    show: &mut dyn FnMut(&Record) -> Result<bool, VerifyError>,
+    show: &mut dyn FnMut(&Record) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     let header = &entry.header;
     let bad = |why: String| VerifyError::Content { segment: header.segment, entry: header.entry, why };
@@ -86,9 +85,7 @@ fn check(
         let decoded = |error: BatchError| bad(error.to_string());
         for record in batch.records(DecodeLimits::default()).map_err(decoded)? {
             totals.records += 1;
-            if !show(&record.map_err(decoded)?)? {
-                return Ok(());
-            }
+            show(&record.map_err(decoded)?)?;
         }
     }
     match next == header.end_offset() {
@@ -206,7 +203,7 @@ async fn contents<W: Write>(out: &mut Out<W>, object: &Inspect, at: usize, foote
             EntryKind::Marker => Some("marker"),
         };
         let mut print = |document: &Value, text: &dyn Fn() -> String| match out.line(document, text) {
-            Ok(true) => Ok(true),
+            Ok(true) => Ok(()),
             Ok(false) => {
                 gone = true;
                 Err(stopped())
@@ -268,13 +265,4 @@ impl<W: Write> Out<W> {
             _ => Ok(()),
         }
     }
-}
-
-/// Milliseconds since the epoch for people; `-` for none.
-fn moment(ms: i64) -> String {
-    if ms < 0 {
-        return "-".to_owned();
-    }
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }

@@ -1,58 +1,71 @@
 //! `esker recover`: a lost cluster's metadata, made anew from its bucket.
 
-use std::path::Path;
-use std::time::Duration;
+mod target;
 
 use anyhow::{Context, Result, anyhow, bail};
-use esker_cache::recover::{Options, Outcome, Plan};
+use esker_cache::recover::{Base, Options, Outcome, Plan};
 use esker_cache::store::StoreMetrics;
 use esker_cache::{Class, Kind, Store, StoreConfig, config};
 use esker_cache_core::backup::BackupName;
 use esker_cache_core::claim::Claim;
-use esker_metadata::Server;
-use esker_metadata_client::admin::{AdminAsk, AdminReply, InitCluster};
-use esker_metadata_client::{MetadataStore, ProposeError};
-use esker_metadata_core::{Answer, ClusterQuery, LostRange, Query, State, restore_commands};
-use esker_net::{Hub, Identity, NetConfig, Network};
-use esker_types::{BootId, ClusterId, Interval, Quorum, Role};
-use prometheus_client::registry::Registry;
+use esker_metadata_core::LostRange;
+use esker_types::{Interval, Quorum};
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{parse, quorum, table};
+use super::table::{self, moment};
 use crate::args::Recover;
-use crate::roles::{self, METADATA_LINK};
+use crate::roles;
+use target::Target;
 
-/// A quorum that was made a moment ago has no leader yet.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(100);
 const INCARNATION_MAX: u8 = u8::MAX;
 
 pub async fn run(args: Recover) -> Result<()> {
     let config = StoreConfig { deadline: Interval::secs(30), ..config::Config::default().store };
     let store = Store::open(&args.from, config, StoreMetrics::default())?;
     store.probe().await?;
-    let into = Into::of(&args)?;
+    let target = Target::of(&args)?;
     let backup = args.backup.as_deref().map(str::parse::<BackupName>).transpose()?;
     let incarnation = next_incarnation(&store).await?;
     eprintln!("reading {}", store.location().describe());
     let mut options = Options { backup, incarnation, quorum: args.quorum_of_topics };
-    let mut plan = store.plan_recovery(&options).await?;
     if args.dry_run {
-        return print(&plan, args.output.json);
+        return print(&store.plan_recovery(&options).await?, args.output.json);
     }
-    // From here on what is left of the former cluster neither writes nor deletes there.
-    let by = roles::boot_id()?;
-    while !claim(&store, &plan.state, by).await? {
-        options.incarnation = above(options.incarnation)?;
-        plan = store.plan_recovery(&options).await?;
+    let base = store.recovery_base(options.backup).await?;
+    consent(&args, &base, &store.lives_between(base.cluster.incarnation, incarnation).await?)?;
+    let ready = target.ready().await?;
+    // Only what is looked at behind the claim can be built on: from here on what is left of the former cluster deletes
+    // nothing. What it may still write stands below its own life's number, where nothing is ever written over.
+    let mut claim = Claim { cluster: base.cluster.id, incarnation, by: roles::boot_id()? };
+    while !is_first(&store, &claim).await? {
+        claim.incarnation = above(claim.incarnation)?;
     }
-    into.put(&plan.state).await?;
+    options.incarnation = claim.incarnation;
+    let plan = store.plan_recovery(&options).await?;
+    ready.put(&plan.state).await?;
     print(&plan, args.output.json)?;
-    eprintln!("{}", into.next_step(&args.from));
+    eprintln!("{}", ready.next_step(&args.from));
+    Ok(())
+}
+
+/// What can't be had back is given up by name only.
+fn consent(args: &Recover, base: &Base, lives_without_backup: &[u8]) -> Result<()> {
+    if let (Some(life), None) = (lives_without_backup.last(), &args.backup) {
+        bail!(
+            "life {life} of this cluster left objects, and no copy of its metadata that can be read: its records come \
+             back as far as they are in objects, what it did to topics and settings does not; if that will do, name the \
+             copy to begin with: --backup {}",
+            base.backup
+        );
+    }
+    let bookies = base.bookies();
+    if !bookies.is_empty() && !args.give_up_bookies {
+        bail!(
+            "what storage nodes ({}) hold and no object does will not come back, even if their disks are there: see \
+             --dry-run for what is in the bucket, stop all that is left of the cluster, and say --give-up-bookies",
+            bookies.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -70,122 +83,11 @@ async fn next_incarnation(store: &Store) -> Result<u8> {
 }
 
 /// False: somebody else was first with this incarnation.
-async fn claim(store: &Store, state: &State, by: BootId) -> Result<bool> {
-    let cluster = state.cluster().context("the backup holds no cluster")?;
-    let mine = Claim { cluster: cluster.id, incarnation: cluster.incarnation, by };
-    match store.create(&mine.key(), mine.to_string().into(), Class::Foreground).await {
+async fn is_first(store: &Store, claim: &Claim) -> Result<bool> {
+    match store.create(&claim.key(), claim.to_string().into(), Class::Foreground).await {
         Ok(()) => Ok(true),
         Err(error) if error.kind == Kind::Exists => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Where the metadata goes.
-enum Into<'a> {
-    /// The folder of a standalone broker.
-    Folder(&'a Path),
-    /// Blank metadata nodes that run.
-    Voters(Vec<String>, &'a crate::args::Quorum),
-}
-
-impl<'a> Into<'a> {
-    fn of(args: &'a Recover) -> Result<Self> {
-        if args.voters.is_empty() {
-            let metadata = args.data.join("metadata");
-            if metadata.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-                bail!("{} holds metadata already: give --data an empty folder", metadata.display());
-            }
-            return Ok(Self::Folder(&args.data));
-        }
-        let nodes = args.voters.iter().map(|text| parse::node(text)).collect::<Result<Vec<_>>>()?;
-        Ok(Self::Voters(nodes.into_iter().map(|(_, address)| address).collect(), &args.quorum))
-    }
-
-    async fn put(&self, state: &State) -> Result<()> {
-        match self {
-            Self::Folder(data) => {
-                let made = put_in_folder(data, state).await;
-                if made.is_err() {
-                    // It was empty before.
-                    let _ = std::fs::remove_dir_all(data.join("metadata"));
-                }
-                made
-            }
-            Self::Voters(voters, quorum) => put(quorum::links(quorum)?.network(), voters, state).await,
-        }
-    }
-
-    fn next_step(&self, from: &str) -> String {
-        match self {
-            Self::Folder(data) => {
-                format!("start it: esker standalone --data {} --object-store '{from}'", data.display())
-            }
-            Self::Voters(..) => "start bookies and gateways; metadata.objects.url and gateway.objects.url must name \
-                                 this bucket"
-                .to_owned(),
-        }
-    }
-}
-
-/// The same server as in a standalone broker, for as long as it takes.
-async fn put_in_folder(data: &Path, state: &State) -> Result<()> {
-    std::fs::create_dir_all(data).with_context(|| format!("can't create {}", data.display()))?;
-    let _lock = roles::lock(data)?;
-    let (hub, boot) = (Hub::new(), roles::boot_id()?);
-    let network =
-        |role, name: &str| Network::with_hub(Identity::new(role, name, boot), NetConfig::default(), hub.clone());
-    let config = esker_metadata::Config {
-        listen: METADATA_LINK.to_owned(),
-        data_dir: data.join("metadata"),
-        ..esker_metadata::Config::default()
-    };
-    let links = network(Role::Metadata, &config.node_name);
-    let (mut registry, cancel) = (Registry::default(), CancellationToken::new());
-    let deps = esker_metadata::Deps { network: links, registry: &mut registry, cancel, birth: None };
-    let server = Server::start(config, deps).await?;
-    let done = put(&network(Role::Admin, "recover"), &[METADATA_LINK.to_owned()], state).await;
-    server.stop().await;
-    done
-}
-
-/// Makes a quorum of blank nodes and gives it the state, a piece at a time.
-async fn put(network: &Network, voters: &[String], state: &State) -> Result<()> {
-    let init = InitCluster { voters: voters.to_vec(), restore: true, ..InitCluster::default() };
-    let AdminReply::Born(_) = quorum::ask(network, &voters[..1], AdminAsk::Init(init), true).await? else {
-        bail!("the node answered something else than was asked")
-    };
-    let store = roles::metadata_store(network, voters)?;
-    let expected = state.cluster().map(|cluster| (cluster.id, cluster.incarnation));
-    let deadline = Instant::now() + PATIENCE;
-    for command in restore_commands(state) {
-        loop {
-            match store.propose(vec![command.clone()]).await {
-                Ok(done) => match done.single() {
-                    Ok(_) => break,
-                    // The last piece proposed again after an unknown outcome, when the cluster had begun to work.
-                    Err(reject) if born(&store).await? != expected => bail!("{}", reject.reason),
-                    Err(_) => break,
-                },
-                // The same again is harmless.
-                Err(ProposeError::NotApplied(reason) | ProposeError::Unknown(reason)) => {
-                    if Instant::now() > deadline {
-                        bail!("{reason}; empty the data directories of the metadata nodes and run this again");
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
-    }
-    match born(&store).await? == expected {
-        true => Ok(()),
-        false => bail!("the metadata quorum holds another cluster than was put into it"),
-    }
-}
-
-async fn born(store: &impl MetadataStore) -> Result<Option<(ClusterId, u8)>> {
-    match store.read(Query::Cluster(ClusterQuery {})).await.map_err(|error| anyhow!(error))? {
-        Answer::Cluster(answer) => Ok(answer.cluster.map(|cluster| (cluster.id, cluster.incarnation))),
-        _ => bail!("the node answered something else than was asked"),
     }
 }
 
@@ -193,14 +95,16 @@ fn print(plan: &Plan, json: bool) -> Result<()> {
     let cluster = plan.state.cluster().context("the backup holds no cluster")?;
     let taken = moment(plan.taken.0);
     if json {
-        let ranges = |ranges: &[LostRange]| ranges.iter().map(|r| json!([r.from, r.to])).collect::<Vec<_>>();
+        let range = |range: &LostRange| json!([range.from, range.to]);
+        let ranges = |ranges: &[LostRange]| ranges.iter().map(range).collect::<Vec<_>>();
         let partitions: Vec<_> = plan
             .partitions
             .iter()
             .map(|Outcome { topic, index, partition, report }| {
                 json!({ "topic": topic.name, "partition": index, "id": partition.0, "log_start": report.log_start,
                     "in_bucket_to": report.in_bucket_to, "known_to": report.known_to, "open_from": report.open_from,
-                    "missing": ranges(&report.missing), "goes_on_at": report.goes_on_at,
+                    "missing": ranges(&report.missing), "retired": report.retired.as_ref().map(range),
+                    "goes_on_at": report.goes_on_at,
                     "segments": report.segments, "newer_segments": report.newer })
             })
             .collect();
@@ -209,7 +113,8 @@ fn print(plan: &Plan, json: bool) -> Result<()> {
             "{}",
             json!({ "cluster_id": cluster.id.to_string(), "incarnation": plan.incarnation,
             "backup": plan.backup.to_string(), "taken_ms": plan.taken.0, "partitions": partitions,
-            "unknown_partitions": strange, "notes": plan.notes })
+            "unknown_partitions": strange, "given_up": plan.bookies,
+            "lives_without_backup": plan.lives_without_backup, "notes": plan.notes })
         );
         return Ok(());
     }
@@ -234,7 +139,21 @@ fn print(plan: &Plan, json: bool) -> Result<()> {
             "partition {id}: {objects} objects of a topic that was made after the backup; they stay in the bucket"
         );
     }
+    for Outcome { topic, index, report, .. } in &plan.partitions {
+        if let Some(LostRange { from, to }) = report.retired {
+            println!(
+                "{}/{index}: {from}..{to} were there when the backup was taken, and are gone: taken for retention",
+                topic.name
+            );
+        }
+    }
+    for life in &plan.lives_without_backup {
+        println!("life {life} left objects and no backup: what it did to topics and settings does not come back");
+    }
     plan.notes.iter().for_each(|note| println!("note: {note}"));
+    if !plan.bookies.is_empty() {
+        println!("given up: what storage nodes ({}) hold and no object does", plan.bookies.join(", "));
+    }
     println!(
         "what was written after {taken} and is in no object is lost, behind UNKNOWN FROM if a segment was being written"
     );
@@ -247,9 +166,4 @@ pub fn quorum_of_topics(text: &str) -> Result<Quorum> {
     let (write, ack) = text.split_once('/').ok_or_else(wrong)?;
     let quorum = Quorum { write: write.parse().map_err(|_| wrong())?, ack: ack.parse().map_err(|_| wrong())? };
     if quorum.is_valid() { Ok(quorum) } else { Err(wrong()) }
-}
-
-fn moment(ms: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }

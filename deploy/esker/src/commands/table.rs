@@ -1,4 +1,7 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables for people: columns as wide as their widest cell, and values as people write them.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Prints rows under a head; numbers are to be formatted by the caller.
 pub fn print(head: &[&str], rows: &[Vec<String>]) {
@@ -28,4 +31,13 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Milliseconds since the epoch for people; `-` for none.
+pub fn moment(ms: i64) -> String {
+    if ms < 0 {
+        return "-".to_owned();
+    }
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
+    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }
