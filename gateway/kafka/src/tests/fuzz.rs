@@ -118,7 +118,10 @@ fn any_input(apis: &[Api], random: &mut Random) -> Vec<u8> {
         // Random behind a header that names the API.
         1 => {
             let mut bytes = BytesMut::new();
-            (bytes.put_i16(api as i16), bytes.put_i16(version), bytes.put_i32(1), bytes.put_i16(-1));
+            bytes.put_i16(api as i16);
+            bytes.put_i16(version);
+            bytes.put_i32(1);
+            bytes.put_i16(-1);
             bytes.extend((0..random.below(300)).map(|_| random.next() as u8 & random.pick(&[0xff, 0x03, 0x00])));
             bytes.to_vec()
         }
