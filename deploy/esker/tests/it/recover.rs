@@ -222,7 +222,7 @@ async fn a_life_whose_metadata_is_gone_too_gives_back_its_records() {
     // The copies of life 1 are damaged, those of life 0 were never deleted.
     let backups = bucket.path().join("metadata");
     let mut kept = Vec::new();
-    for name in names(&backups).into_keys() {
+    for name in names(&backups).into_keys().filter(|name| !name.contains('#')) {
         match name.starts_with("001-") {
             true => std::fs::write(backups.join(&name), "no metadata").expect("writable"),
             false => kept.push(format!("metadata/{name}")),
@@ -233,7 +233,7 @@ async fn a_life_whose_metadata_is_gone_too_gives_back_its_records() {
     let give_up = ["--from", &url, "--data", &data, "--give-up-bookies"];
     refused_last(&run(&give_up), &format!("--backup {newest}"));
     let report = recover(&["--from", &url, "--data", &data, "--backup", newest]);
-    assert_eq!((&report["incarnation"], &report["lives_without_backup"][0]), (&2.into(), &1.into()));
+    assert!(report["incarnation"] == 2 && report["lives_without_backup"][0] == 1, "{report}");
     let partition = reported(&report, "t");
     assert!(partition["in_bucket_to"].as_i64() >= Some(safe), "{safe}: {partition}");
     broker.restart().await;

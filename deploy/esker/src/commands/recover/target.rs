@@ -68,7 +68,7 @@ impl<'a> Target<'a> {
     /// It can't be had: what was planned for it need not begin.
     pub async fn ready(&self) -> Result<Ready<'a>> {
         match self {
-            Self::Folder(data) => {
+            &Self::Folder(data) => {
                 std::fs::create_dir_all(data).with_context(|| format!("can't create {}", data.display()))?;
                 let lock = roles::lock(data)?;
                 // A broker may have come and gone since the first look.
