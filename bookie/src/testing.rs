@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,31 +28,29 @@ use crate::metrics::Metrics;
 pub const INSTANCE: InstanceId = InstanceId([2; 16]);
 pub const CONN: ConnId = ConnId(1);
 
-/// Writes that succeed before the disk fails; negative: it never does.
+/// A disk that fails from some moment on.
+#[derive(Default)]
 pub struct FailingDisk {
-    writes_left: AtomicI64,
+    fails: AtomicBool,
     pub poisoned: Mutex<Option<String>>,
 }
 
 impl FailingDisk {
-    pub fn never() -> Arc<Self> {
-        Self::after(-1)
+    /// None that does yet.
+    pub fn sound() -> Arc<Self> {
+        Arc::default()
     }
 
-    pub fn after(writes: i64) -> Arc<Self> {
-        Arc::new(Self { writes_left: AtomicI64::new(writes), poisoned: Mutex::default() })
+    pub fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
     }
 }
 
 impl DiskHooks for FailingDisk {
     fn before_sync(&self, _: &Path) -> io::Result<()> {
-        match self.writes_left.load(Ordering::SeqCst) {
-            0 => Err(io::Error::other("injected")),
-            left if left > 0 => {
-                self.writes_left.fetch_sub(1, Ordering::SeqCst);
-                Ok(())
-            }
-            _ => Ok(()),
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("injected")),
+            false => Ok(()),
         }
     }
 
@@ -120,7 +118,7 @@ pub struct Bench {
 
 impl Bench {
     pub async fn open(dir: &Path) -> Self {
-        Self::open_on(dir, FailingDisk::never()).await
+        Self::open_on(dir, FailingDisk::sound()).await
     }
 
     pub async fn open_on(dir: &Path, hooks: Arc<dyn DiskHooks>) -> Self {

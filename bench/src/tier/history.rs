@@ -35,6 +35,13 @@ pub(super) struct Shape {
     pub partitions: u32,
     pub segment_bytes: ByteCount,
     pub compressible: bool,
+    pub bookies: usize,
+}
+
+/// Settings of a topic for which there are enough bookies.
+pub(super) fn copies(bookies: usize) -> [(&'static str, &'static str); 2] {
+    let (write, ack) = if bookies < 3 { ("1", "1") } else { ("3", "2") };
+    [("esker.write.quorum", write), ("esker.ack.quorum", ack)]
 }
 
 /// What one partition holds, in order.
@@ -58,6 +65,7 @@ pub(super) struct Stored {
 pub(super) async fn fill(client: &Client, shape: Shape) -> Result<Vec<Digest>> {
     let segment = shape.segment_bytes.0.to_string();
     let settings = [("segment.bytes", segment.as_str()), ("local.retention.ms", "0")];
+    let settings = [&settings[..], &copies(shape.bookies)].concat();
     client.admin().create_topic(TOPIC, shape.partitions, &settings).await?;
     let mut producers = JoinSet::new();
     for partition in 0..shape.partitions {
@@ -174,13 +182,21 @@ pub(super) async fn replay(client: &Client, stored: &[Stored], expected: &[Diges
     Ok(took)
 }
 
+/// Whether somebody wrote since the gateway was started: what is open then stays so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    Written,
+    /// What was open is closed by its new owner.
+    Started,
+}
+
 /// Waits until every closed segment is in the bucket, and on no bookie but for the newest of each partition.
-pub(super) async fn settled(world: &World, client: &Client) -> Result<Vec<Stored>> {
+pub(super) async fn settled(world: &World, client: &Client, since: Since) -> Result<Vec<Stored>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let backlog = metrics::sum(&world.gateway().await?, "esker_gateway_offload_backlog_segments");
         if backlog == Some(0.0)
-            && let Some(stored) = stored(client).await?
+            && let Some(stored) = stored(client, since).await?
         {
             return Ok(stored);
         }
@@ -191,13 +207,16 @@ pub(super) async fn settled(world: &World, client: &Client) -> Result<Vec<Stored
     }
 }
 
-async fn stored(client: &Client) -> Result<Option<Vec<Stored>>> {
+async fn stored(client: &Client, since: Since) -> Result<Option<Vec<Stored>>> {
     let partitions = client.admin().describe_topic(TOPIC).await?.partition_count;
     let mut all = Vec::new();
     for partition in 0..partitions {
         let segments = client.admin().list_segments(TOPIC, Some(partition)).await?;
         let closed: Vec<_> = segments.iter().filter(|segment| segment.state() == SegmentState::Closed).collect();
         let Some((newest, old)) = closed.split_last() else { return Ok(None) };
+        if since == Since::Started && closed.len() < segments.len() {
+            return Ok(None);
+        }
         if !newest.in_objects || old.iter().any(|segment| !segment.in_objects || !segment.bookies.is_empty()) {
             return Ok(None);
         }

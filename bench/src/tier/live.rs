@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::history::{self, Shape};
+use super::history::{self, Shape, Since};
 use super::median;
 use super::world::{Setup, World};
 use crate::cluster::metrics;
@@ -106,20 +106,21 @@ async fn measure(plan: &Plan, world: &mut World, tell: &mut impl FnMut(&str)) ->
     tell("filling");
     let client = world.restart(&[]).await?;
     let Plan { bytes, partitions, segment_bytes, .. } = *plan;
-    history::fill(&client, Shape { bytes, partitions, segment_bytes, compressible: false }).await?;
-    client.admin().create_topic(LIVE, plan.live_partitions, &[]).await?;
+    let bookies = plan.setup.bookies;
+    history::fill(&client, Shape { bytes, partitions, segment_bytes, compressible: false, bookies }).await?;
+    client.admin().create_topic(LIVE, plan.live_partitions, &history::copies(bookies)).await?;
     tell("waiting for the bucket");
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Written).await?;
     client.close().await;
 
     let client = world.restart(&[]).await?;
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Started).await?;
     let (free, free_rate) = pairs(plan, world, &client, "free", tell).await?;
     client.close().await;
     let budget = ByteCount((free_rate / 2.0) as u64);
     let held_to = format!("gateway.objects.cache.scan.bytes-per-second={}", budget.0);
     let client = world.restart(&[held_to]).await?;
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Started).await?;
     let (held, held_rate) = pairs(plan, world, &client, "held", tell).await?;
     client.close().await;
     Ok(Report {

@@ -10,7 +10,7 @@ use esker_types::units::ByteCount;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
-use super::history::{self, Shape};
+use super::history::{self, Shape, Since};
 use super::median;
 use super::world::{Setup, World, drop_page_cache};
 use crate::cluster::metrics;
@@ -92,6 +92,7 @@ async fn measure(plan: &Plan, world: &mut World, tell: &mut impl FnMut(&str)) ->
         partitions: plan.partitions,
         segment_bytes: plan.segment_bytes,
         compressible: plan.compressible,
+        bookies: plan.setup.bookies,
     };
     tell("filling");
     let client = world.restart(&[]).await?;
@@ -99,12 +100,12 @@ async fn measure(plan: &Plan, world: &mut World, tell: &mut impl FnMut(&str)) ->
     let digests = history::fill(&client, shape).await?;
     let written = began.elapsed();
     tell("waiting for the bucket");
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Written).await?;
     let offloaded = began.elapsed() - written;
     // Once more from the start: what was open is closed by its next owner, and follows.
     client.close().await;
     let client = world.restart(&[]).await?;
-    let stored = history::settled(world, &client).await?;
+    let stored = history::settled(world, &client, Since::Started).await?;
     let objects: Vec<String> = stored.iter().flat_map(|stored| stored.objects.clone()).collect();
     let store = world.store(StoreConfig::default())?;
     let mut sizes = Vec::new();
@@ -120,7 +121,7 @@ async fn measure(plan: &Plan, world: &mut World, tell: &mut impl FnMut(&str)) ->
         let bare = rate(bare(&store, &sizes).await?);
         tell(&format!("round {round}: cold"));
         let client = world.restart(&[]).await?;
-        history::settled(world, &client).await?;
+        history::settled(world, &client, Since::Started).await?;
         dropped &= plan.drop_page_cache && drop_page_cache();
         let meter = CpuMeter::start(&world.pids());
         let replay = rate(history::replay(&client, &stored, &digests).await?);
@@ -198,7 +199,7 @@ async fn warm(
         metrics::by_label(text, "esker_cache_blocks_total", "tier").get(tier).copied().unwrap_or(0.0)
     };
     let client = world.restart(&settings(FILL_RATE)).await?;
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Started).await?;
     let mut before = 0.0;
     for pass in 1..=FILLS_MAX {
         tell(&format!("filling the SSD cache, pass {pass}"));
@@ -212,7 +213,7 @@ async fn warm(
     client.close().await;
     tell("warm");
     let client = world.restart(&settings(ByteCount(0))).await?;
-    history::settled(world, &client).await?;
+    history::settled(world, &client, Since::Started).await?;
     if plan.drop_page_cache {
         drop_page_cache();
     }

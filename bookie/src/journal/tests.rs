@@ -122,9 +122,9 @@ async fn full_files_are_not_scanned_by_a_restart() {
 #[tokio::test]
 async fn a_failed_sync_ends_everything() {
     let dir = tempfile::tempdir().unwrap();
-    // The header of the first file is one write.
-    let disk = FailingDisk::after(1);
+    let disk = FailingDisk::sound();
     let mut bench = Bench::open_on(dir.path(), disk.clone()).await;
+    disk.fail();
     // The entry, or the closing block before it, is the first to fail.
     let _ = bench.journal.add(CONN2, add(S, 0, 100, 1)).await;
     let failed = bench.journal.failed().await;

@@ -68,7 +68,7 @@ impl World {
     }
 
     async fn start(&self, config: Config) -> Result<Server, StartError> {
-        self.start_on(config, FailingDisk::never()).await
+        self.start_on(config, FailingDisk::sound()).await
     }
 
     async fn start_on(&self, config: Config, hooks: Arc<dyn DiskHooks>) -> Result<Server, StartError> {
@@ -547,8 +547,10 @@ async fn the_scrub_finds_what_nobody_reads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_disk_ends_the_server() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
-    let server = world.start_on(config(&dir, "a"), FailingDisk::after(1)).await.unwrap();
+    let disk = FailingDisk::sound();
+    let server = world.start_on(config(&dir, "a"), disk.clone()).await.unwrap();
     let gateway = world.gateway(&server).await;
+    disk.fail();
     gateway.add_all(&chained(SegmentId::new(1, 1), 1, 100)).await;
     let reason = tokio::time::timeout(TIMEOUT, server.failed()).await.unwrap();
     assert!(reason.contains("injected"), "{reason}");

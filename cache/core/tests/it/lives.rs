@@ -1,5 +1,5 @@
-//! A partition that is rebuilt from backups again and again, each older than the last that was written: whatever its lives
-//! made, no name of a segment is given out twice (I9), and no offset with another record.
+//! A partition that is rebuilt from backups again and again, each older than the last that was written, some of them of an
+//! earlier life: whatever its lives made, no name of a segment is given out twice (I9), and no offset with another record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +23,12 @@ impl Dice {
 const LIVES: u8 = 4;
 const QUORUM: Quorum = Quorum { write: 1, ack: 1 };
 
+struct Backup {
+    life: u8,
+    record: PartitionRecord,
+    rows: Vec<Arc<ClosedSegment>>,
+}
+
 struct World {
     dice: Dice,
     incarnation: u8,
@@ -30,6 +36,8 @@ struct World {
     rows: Vec<Arc<ClosedSegment>>,
     /// What is in the bucket, which outlives everything.
     objects: Vec<Held>,
+    /// One of each life.
+    backups: Vec<Backup>,
     /// Every ordinal that was given out, with the life that did.
     ordinals: BTreeMap<u64, u8>,
     /// Behind every offset that a former life gave out.
@@ -40,8 +48,9 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let record = PartitionRecord::born(PartitionId(7), TopicId([1; 16]), 0, 0);
-        let (rows, objects, ordinals) = Default::default();
-        Self { dice: Dice(seed), incarnation: 0, record, rows, objects, ordinals, used_to: 0, broken: None }
+        let (rows, objects, backups, ordinals) = Default::default();
+        let dice = Dice(seed);
+        Self { dice, incarnation: 0, record, rows, objects, backups, ordinals, used_to: 0, broken: None }
     }
 
     /// A segment is opened and closed; its object may come at once, later, or never.
@@ -81,20 +90,25 @@ impl World {
         (self.record.next_n, self.record.next_offset) = (n + 1, end_offset);
     }
 
-    /// Everything but the bucket is lost, and the newest backup is some segments old.
+    /// Everything but the bucket is lost, and the backup is some segments old.
     fn live<R: Rules>(&mut self) {
         for _ in 0..self.dice.below(8) {
             self.write();
         }
-        let (backup, rows) = (self.record.clone(), self.rows.clone());
+        let (life, record, rows) = (self.incarnation, self.record.clone(), self.rows.clone());
+        self.backups.push(Backup { life, record, rows });
         for _ in 0..self.dice.below(4) {
             self.write();
         }
         self.used_to = self.used_to.max(self.record.next_offset);
         self.incarnation += 1;
-        let bump = Bump { from: self.incarnation - 1, incarnation: self.incarnation };
+        // The newest one, as a rule; now and then it can't be read, and an earlier life's must do.
+        let newest = self.backups.len() - 1;
+        let at = if self.dice.below(3) == 0 { self.dice.below(newest as u64 + 1) as usize } else { newest };
+        let Backup { life, record, rows } = &self.backups[at];
+        let bump = Bump { from: *life, incarnation: self.incarnation };
         let found = Found { held: self.objects.clone(), ..Found::default() };
-        let rebuilt = rebuild::<R>(&bump, &backup, &rows, found);
+        let rebuilt = rebuild::<R>(&bump, record, rows, found);
         self.record = rebuilt.record;
         self.rows = rebuilt.rows.into_iter().map(Arc::new).collect();
     }

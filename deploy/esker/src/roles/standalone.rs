@@ -187,7 +187,7 @@ async fn start_metadata(
     let birth = Birth { cluster: None, quorum, auto_create_topics: args.auto_create_topics, default_partitions };
     let deps = esker_metadata::Deps {
         network: inside.network(Role::Metadata, &config.node_name),
-        registry: registry.sub_registry_with_prefix(""),
+        registry,
         cancel: cancel.child_token(),
         birth: Some(birth),
     };

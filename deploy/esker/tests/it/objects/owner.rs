@@ -101,9 +101,10 @@ fn deaths() -> Vec<(&'static str, &'static str, Rule)> {
 async fn the_next_owner_finishes_what_a_killed_gateway_began() {
     let stub = Stub::start("b").await.expect("a port");
     let mut broker = Gateways::start(&stub.url("p")).await;
-    create(&broker, SMALL, &["segment.bytes=1048576", "local.retention.ms=0"]);
-    create(&broker, LARGE, &["segment.bytes=12582912", "local.retention.ms=0"]);
-    create(&broker, SHORT, &["segment.bytes=1048576", "local.retention.ms=0", "retention.bytes=2097152"]);
+    let one = ["esker.write.quorum=1", "esker.ack.quorum=1", "local.retention.ms=0"];
+    create(&broker, SMALL, &[&one[..], &["segment.bytes=1048576"]].concat());
+    create(&broker, LARGE, &[&one[..], &["segment.bytes=12582912"]].concat());
+    create(&broker, SHORT, &[&one[..], &["segment.bytes=1048576", "retention.bytes=2097152"]].concat());
     let mut written: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     let write = |broker: &Gateways, topic: &'static str, seed: u64, written: &mut BTreeMap<&str, Vec<u8>>| {
         let (bytes, run) = match topic {
