@@ -7,7 +7,7 @@ use esker_sim::show::{number, show};
 use esker_sim::shrink::shrink;
 use esker_types::AllRules;
 
-/// Seeds that a release build runs on every test: two cores need well under four minutes for them.
+/// Seeds that a release build runs on every test: two cores need four to five minutes for them.
 const SEEDS: u64 = 100_000;
 
 /// Many seeds, no broken promise, and every case that matters was met. In a dev build a hundredth of it.
