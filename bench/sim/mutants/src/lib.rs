@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod mutants;
 
-/// A third of a run is small allocations.
+/// A fifth of a run went into small allocations of the system's allocator.
 #[cfg(test)]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,7 +1,7 @@
 //! The simulator as a test: `cargo test --release -p esker-sim`. `ESKER_SIM_SEEDS`, `ESKER_SIM_FIRST` widen a run;
 //! `ESKER_SIM_SEED=n ... one_seed -- --nocapture` shows one.
 
-/// A third of a run is small allocations.
+/// A fifth of a run went into small allocations of the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
