@@ -9,7 +9,7 @@ use esker_cache_core::recover::{Found, Held, rebuild};
 use esker_metadata_core::*;
 use esker_types::*;
 
-use crate::samples::object_key;
+use crate::samples::{closed_row, object_key};
 
 struct Dice(u64);
 
@@ -84,7 +84,7 @@ impl World {
             ObjectPlace { key, position: 60, len: 90, footer_position: 150, footer_len: 30, footer_crc: 1, size: 400 };
         let object = (self.dice.below(3) > 0).then_some(place);
         self.objects.extend(object.clone().map(|place| Held { facts, place }));
-        self.rows.push(Arc::new(row(&facts, object)));
+        self.rows.push(Arc::new(closed_row(&facts, object)));
         let SegmentFacts { last, digest, .. } = facts;
         self.record.last = Some(LastClosed { n, last, end_offset, digest });
         (self.record.next_n, self.record.next_offset) = (n + 1, end_offset);
@@ -111,28 +111,6 @@ impl World {
         let rebuilt = rebuild::<R>(&bump, record, rows, found);
         self.record = rebuilt.record;
         self.rows = rebuilt.rows.into_iter().map(Arc::new).collect();
-    }
-}
-
-fn row(facts: &SegmentFacts, object: Option<ObjectPlace>) -> ClosedSegment {
-    let SegmentFacts { segment, seg_epoch, quorum, base_offset, end_offset, last, digest, bytes, .. } = *facts;
-    ClosedSegment {
-        segment,
-        seg_epoch,
-        quorum,
-        members: Vec::new(),
-        holders: Vec::new(),
-        base_offset,
-        end_offset,
-        last,
-        digest,
-        bytes,
-        first_ts: facts.first_ts,
-        max_ts: facts.max_ts,
-        opened: facts.opened,
-        closed: facts.closed,
-        ver: 0,
-        object,
     }
 }
 

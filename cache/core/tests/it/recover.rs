@@ -7,7 +7,7 @@ use esker_cache_core::recover::{Found, Held, Rebuilt, rebuild};
 use esker_metadata_core::*;
 use esker_types::*;
 
-use crate::samples::object_key;
+use crate::samples::{closed_row, object_key};
 
 const BUMP: Bump = Bump { from: 0, incarnation: 1 };
 const JUMP: Offset = 1 << 40;
@@ -40,25 +40,7 @@ fn held(n: u64) -> Held {
 }
 
 fn row(n: u64, object: Option<ObjectPlace>) -> Arc<ClosedSegment> {
-    let SegmentFacts { segment, seg_epoch, quorum, base_offset, end_offset, last, digest, .. } = facts(n);
-    Arc::new(ClosedSegment {
-        segment,
-        seg_epoch,
-        quorum,
-        members: Vec::new(),
-        holders: Vec::new(),
-        base_offset,
-        end_offset,
-        last,
-        digest,
-        bytes: 900,
-        first_ts: 1,
-        max_ts: 2,
-        opened: WallMs(1),
-        closed: WallMs(2),
-        ver: 0,
-        object,
-    })
+    Arc::new(closed_row(&facts(n), object))
 }
 
 /// A partition whose newest closed segment is `n`, with another one open behind it.

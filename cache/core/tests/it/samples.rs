@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_cache_core::manifest::{Edit, Edited, LeafEntry, Page, PageNames, PageRef, decode_page, edit};
 use esker_cache_core::object::{Directory, Encoder, EncoderOptions, Finished, Footer, Identity, SegmentFacts, Trailer};
-use esker_metadata_core::{ObjectPlace, RootPlace};
+use esker_metadata_core::{ClosedSegment, ObjectPlace, RootPlace};
 use esker_types::entry::{CHAIN_START, NO_SNAPSHOT};
 use esker_types::*;
 
@@ -15,6 +15,29 @@ pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 
 pub fn object_key(n: u64) -> ObjectKey {
     ObjectKey { incarnation: 0, partition: PartitionId(7), n, epoch: Epoch(3), attempt: 1, shared: false }
+}
+
+/// A segment's row when no bookie holds it any more.
+pub fn closed_row(facts: &SegmentFacts, object: Option<ObjectPlace>) -> ClosedSegment {
+    let SegmentFacts { segment, seg_epoch, quorum, base_offset, end_offset, last, digest, bytes, .. } = *facts;
+    ClosedSegment {
+        segment,
+        seg_epoch,
+        quorum,
+        members: Vec::new(),
+        holders: Vec::new(),
+        base_offset,
+        end_offset,
+        last,
+        digest,
+        bytes,
+        first_ts: facts.first_ts,
+        max_ts: facts.max_ts,
+        opened: facts.opened,
+        closed: facts.closed,
+        ver: 0,
+        object,
+    }
 }
 
 pub fn identity(n: u64) -> Identity {

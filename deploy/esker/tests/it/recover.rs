@@ -154,15 +154,21 @@ fn create(ask: Ask<'_>, topic: &str) {
     ask(&[&create[..], &segment[..], &one[..]].concat());
 }
 
+/// A broker with two closed segments of topic t.
+async fn with_history(url: &str, scratch: &Path) -> Standalone {
+    let sets: Vec<&str> = SETTINGS.iter().flat_map(|set| ["--set", *set]).collect();
+    let broker = Standalone::start(&[&["--object-store", url], &sets[..]].concat()).await;
+    create(&|args| broker.ok(args), "t");
+    fill_two_segments(&|args| broker.ok(args), scratch, "t", 1);
+    broker
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standalone_broker_comes_back_from_its_bucket_twice() {
     let bucket = tempfile::tempdir().expect("temporary folder");
     let url = format!("file://{}", bucket.path().display());
-    let sets: Vec<&str> = SETTINGS.iter().flat_map(|set| ["--set", *set]).collect();
-    let mut broker = Standalone::start(&[&["--object-store", &url], &sets[..]].concat()).await;
-    create(&|args| broker.ok(args), "t");
     let scratch = tempfile::tempdir().expect("temporary folder");
-    fill_two_segments(&|args| broker.ok(args), scratch.path(), "t", 1);
+    let mut broker = with_history(&url, scratch.path()).await;
     let (mut kept, mut before) = (BTreeMap::new(), Vec::new());
     for life in 1..=2u64 {
         let ask = |args: &[&str]| broker.ok(args);
@@ -201,11 +207,8 @@ async fn a_standalone_broker_comes_back_from_its_bucket_twice() {
 async fn a_life_whose_metadata_is_gone_too_gives_back_its_records() {
     let bucket = tempfile::tempdir().expect("temporary folder");
     let url = format!("file://{}", bucket.path().display());
-    let sets: Vec<&str> = SETTINGS.iter().flat_map(|set| ["--set", *set]).collect();
-    let mut broker = Standalone::start(&[&["--object-store", &url], &sets[..]].concat()).await;
-    create(&|args| broker.ok(args), "t");
     let scratch = tempfile::tempdir().expect("temporary folder");
-    fill_two_segments(&|args| broker.ok(args), scratch.path(), "t", 1);
+    let mut broker = with_history(&url, scratch.path()).await;
     settle(&|args| broker.ok(args), "t");
     backed_up(&url, "t");
     let data = broker.data().display().to_string();
