@@ -169,8 +169,8 @@ pub struct Plan {
     pub objects: Option<ObjectsPlan>,
 }
 
-/// Seeds with a bucket, per mille. Each takes more than twice the time of others.
-const WITH_OBJECTS: u64 = 250;
+/// Seeds from here on have a bucket beside bookies; those below are of the log alone.
+pub const WITH_BUCKET: u64 = 1 << 32;
 
 const QUORUMS: [(u8, u8); 6] = [(1, 1), (2, 2), (3, 2), (3, 3), (4, 3), (5, 3)];
 
@@ -221,7 +221,7 @@ impl Plan {
 
     /// History in a bucket: short segments, and what may happen to them there.
     fn add_objects(&mut self, rng: &mut Rng) {
-        if !rng.chance(WITH_OBJECTS) {
+        if self.seed < WITH_BUCKET {
             return;
         }
         self.segment_bytes = *rng.pick(&[900, 2_000, 4_000]);

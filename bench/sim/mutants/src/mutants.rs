@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use esker_sim::plan::Plan;
+use esker_sim::plan::{Plan, WITH_BUCKET};
 use esker_sim::run::{Report, run};
 use esker_sim::show::show;
 use esker_types::{AllRules, Rules};
@@ -77,10 +77,10 @@ pub struct Kill {
 }
 
 impl Mutant {
-    /// Runs seeds from `first` on until one shows a broken promise, at most `seeds` of them.
-    pub fn hunt(&self, first: u64, seeds: u64) -> Option<Kill> {
-        (first..first + seeds).find_map(|seed| {
-            let plan = Plan::from_seed(seed);
+    /// Runs seeds until one shows a broken promise, at most `seeds` of them: of the log and with a bucket, in turn.
+    pub fn hunt(&self, seeds: u64) -> Option<Kill> {
+        (0..seeds).find_map(|turn| {
+            let plan = Plan::from_seed(turn / 2 + turn % 2 * WITH_BUCKET);
             let violation = (self.run)(&plan, false).violation?;
             // A cluster that stands still is a poor witness: a broken rule must break what was promised.
             if violation.rule == "live" {
@@ -90,7 +90,7 @@ impl Mutant {
             if run::<AllRules>(&plan, false).violation.is_some() {
                 return None;
             }
-            Some(Kill { seeds: seed - first + 1, rule: violation.rule, text: violation.text })
+            Some(Kill { seeds: turn + 1, rule: violation.rule, text: violation.text })
         })
     }
 }
@@ -120,7 +120,7 @@ fn each_mutant_is_killed() {
         let mut survivors = Vec::new();
         while let Some(mutant) = chosen.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
             let start = Instant::now();
-            match mutant.hunt(0, SEEDS) {
+            match mutant.hunt(SEEDS) {
                 Some(kill) => println!(
                     "{:>5} seeds {:>7.2} s  {:<26} {:<45} {}: {}",
                     kill.seeds,
