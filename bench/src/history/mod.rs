@@ -140,7 +140,10 @@ async fn measure(
     let (nodes, through_gateway) = match nodes {
         Some(nodes) => {
             let through = nodes.read(maker.closed(), plan.lookups).await?;
-            (Some(nodes.footprint(metadata_bytes).await?), Some(through))
+            (
+                Some(nodes.footprint(|| commands.view.read(esker_metadata_core::State::accounted_bytes)).await?),
+                Some(through),
+            )
         }
         None => (None, None),
     };

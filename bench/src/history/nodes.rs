@@ -153,12 +153,12 @@ impl Nodes {
     }
 
     /// At a moment at which the metadata node has counted its rows.
-    pub async fn footprint(&self, expected: u64) -> Result<Footprint> {
+    pub async fn footprint(&self, rows: impl Fn() -> u64) -> Result<Footprint> {
         const ROWS: &str = "esker_metadata_state_accounted_bytes";
         let mut text = String::new();
         for _ in 0..LOOKS {
             text = self.scrape("metadata-1").await?;
-            if metrics::sum(&text, ROWS) == Some(expected as f64) {
+            if metrics::sum(&text, ROWS) == Some(rows() as f64) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;

@@ -177,11 +177,11 @@ fn replay(plan: &Plan, world: &World) -> Result<Child> {
     command.spawn().with_context(|| format!("can't start {}", plan.program.display()))
 }
 
-/// Bytes that scans have taken from the store so far.
+/// Bytes that were taken from the store so far; what live readers read is in memory.
 async fn taken(world: &World) -> Result<f64> {
     let text = world.gateway().await?;
-    let pools = metrics::by_label(&text, "esker_cache_served_bytes_total", "pool");
-    pools.get("scan").copied().context("the gateway does not say what its scans read")
+    let tiers = metrics::by_label(&text, "esker_cache_served_bytes_total", "tier");
+    tiers.get("store").copied().context("the gateway does not say what it took from the store")
 }
 
 /// When a record was due, on its way through the log: nanoseconds since the start, big-endian, at its beginning.
