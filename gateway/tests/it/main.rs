@@ -7,6 +7,7 @@ mod kafka;
 mod kafka_client;
 mod kafka_group_wire;
 mod kafka_hostile;
+mod kafka_near;
 mod kafka_tls;
 mod moves;
 mod objects;
