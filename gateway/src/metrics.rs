@@ -24,6 +24,7 @@ pub struct Metrics {
     pub appended_bytes: Counter,
     pub appended_entries: Counter,
     pub appends: Counter,
+    pub recompressed_bytes: Counter,
     pub append_errors: Counter,
     pub append_timeouts: Counter,
     pub append_seconds: Histogram,
@@ -73,6 +74,7 @@ impl Metrics {
             appended_bytes "appended_bytes" "Bytes of record batches acknowledged by an ack quorum";
             appended_entries "appended_entries" "Entries acknowledged by an ack quorum";
             appends "appends" "Batches taken from producers";
+            recompressed_bytes "recompressed_bytes" "Bytes of batches that were compressed anew because of their topic's compression.type";
             append_errors "append_errors" "Batches refused or failed";
             append_timeouts "append_timeouts" "Batches answered with unknown outcome after append.timeout";
             append_seconds "append_seconds" "From a batch's arrival to its answer";
@@ -119,6 +121,7 @@ impl Metrics {
             appended_bytes: Counter::default(),
             appended_entries: Counter::default(),
             appends: Counter::default(),
+            recompressed_bytes: Counter::default(),
             append_errors: Counter::default(),
             append_timeouts: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(100e-6, 2.0, 18)),

@@ -5,6 +5,7 @@ mod groups;
 mod hostile;
 mod kafka;
 mod kafka_client;
+mod kafka_compression;
 mod kafka_group_wire;
 mod kafka_hostile;
 mod kafka_near;

@@ -12,4 +12,4 @@ pub use object::{ObjectPlace, PINS_MAX, PinRecord, RootPlace};
 pub use partition::{
     ClosedSegment, DROPPED_MAX, DeletedPartition, LastClosed, LostRange, OpenSegment, Owner, PartitionRecord,
 };
-pub use topic::{TimestampType, TopicRecord, TopicSettings};
+pub use topic::{CompressionType, TimestampType, TopicRecord, TopicSettings};
