@@ -6,6 +6,7 @@ mod hostile;
 mod kafka;
 mod kafka_client;
 mod kafka_compression;
+mod kafka_fuzz;
 mod kafka_group_settings;
 mod kafka_group_wire;
 mod kafka_hostile;
