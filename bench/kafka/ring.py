@@ -18,6 +18,7 @@ import tempfile
 
 import admin
 import clients
+import near
 import replay
 from brokers import free_ports, wait_ready
 
@@ -151,7 +152,7 @@ def main():
             for protocol in getattr(client, "groups", []):
                 report.check(f"a group of {client.name} with {protocol.split('.')[-1]} grows and shrinks",
                              lambda: check_group(ring, client, protocol))
-        for name, work in itertools.chain(admin.checks(ring), replay.checks(ring, present)):
+        for name, work in itertools.chain(admin.checks(ring), replay.checks(ring, present), near.checks(ring, present)):
             report.check(name, work)
         assert ring.process.poll() is None, "the broker ended"
     finally:

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_types::ErrorCode;
 use esker_types::error::ErrorInfo;
-use esker_wire::batch::{Batch, BatchLimits};
+use esker_wire::batch::{Batch, BatchError, BatchLimits, Compression, DecodeLimits};
 use tokio::sync::oneshot;
 
 use crate::gateway::Gateway;
@@ -14,6 +14,10 @@ use crate::shard::{Append, Outcome, Room};
 
 /// Clocks of clients may be ahead by this much; later record timestamps are refused, because log time follows them.
 const AHEAD_MS_MAX: i64 = 3_600_000;
+
+/// Records of a batch that is compressed anew may take so many times the size of the topic's largest batch when they are not
+/// compressed: what compresses better is refused, and sent in smaller batches.
+const PLAIN_RATIO_MAX: usize = 16;
 
 /// A batch on its way.
 pub struct Submitted {
@@ -31,6 +35,9 @@ pub async fn submit(gateway: &Gateway, handle: &Arc<Handle>, batch: Bytes) -> Re
         ..BatchLimits::default()
     };
     let mut batch = Batch::check(batch, limits).map_err(|e| ErrorInfo::new(e.code(), e.to_string()))?;
+    if let Some(wanted) = handle.limits.compression().filter(|wanted| batch.header().compression() != Ok(*wanted)) {
+        batch = recompress(gateway, batch, wanted, limits.bytes_max).await?;
+    }
     let append_time_ms = match handle.limits.append_time() {
         true => {
             batch.stamp_append_time(now_ms);
@@ -56,5 +63,21 @@ pub async fn submit(gateway: &Gateway, handle: &Arc<Handle>, batch: Bytes) -> Re
     match gateway.shards.append(Append { handle: handle.clone(), batch, reply, room }).await {
         true => Ok(Submitted { outcome, append_time_ms }),
         false => Err(closed()),
+    }
+}
+
+/// The batch as the topic wants it (`compression.type`). It must still fit the topic.
+async fn recompress(gateway: &Gateway, batch: Batch, to: Compression, bytes_max: usize) -> Result<Batch, ErrorInfo> {
+    let refuse = |error: BatchError| ErrorInfo::new(error.code(), error.to_string());
+    let stopping = || ErrorInfo::new(ErrorCode::ShuttingDown, "the gateway is stopping");
+    let turn = gateway.recompressions.acquire().await.map_err(|_| stopping())?;
+    let limits = DecodeLimits { bytes_max: bytes_max.saturating_mul(PLAIN_RATIO_MAX) };
+    let work = tokio::task::spawn_blocking(move || batch.recompressed(to, limits));
+    let batch = work.await.map_err(|_| stopping())?.map_err(refuse)?;
+    drop(turn);
+    gateway.metrics.recompressed_bytes.inc_by(batch.bytes().len() as u64);
+    match batch.bytes().len() {
+        bytes if bytes > bytes_max => Err(refuse(BatchError::TooLarge { bytes, max: bytes_max })),
+        _ => Ok(batch),
     }
 }

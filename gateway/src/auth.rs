@@ -52,6 +52,10 @@ pub enum Action<'a> {
     DeleteGroup {
         group: &'a str,
     },
+    /// Change the group's settings.
+    AlterGroup {
+        group: &'a str,
+    },
     InitProducer,
     DescribeCluster,
     /// Move, drain, force-close: what an operator does.

@@ -107,6 +107,9 @@ pub struct AppendConfig {
     pub timeout: Interval,
     /// Batches that one stream may have unanswered; more are not read.
     pub stream_pipeline: u32,
+    /// Batches that are compressed anew at once, in topics whose `compression.type` is not what the producer chose. Each takes a
+    /// processor, and memory of up to 17 times the topic's `max.message.bytes`; others wait their turn.
+    pub recompressions: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -179,6 +182,7 @@ impl Default for AppendConfig {
             total_inflight: ByteCount::mib(256),
             timeout: Interval::secs(30),
             stream_pipeline: 1024,
+            recompressions: 4,
         }
     }
 }
@@ -217,6 +221,7 @@ impl Config {
         within("append.partition-inflight", self.append.partition_inflight.0, BATCH_BYTES_MAX, 1 << 30)?;
         within("append.total-inflight", self.append.total_inflight.0, self.append.partition_inflight.0, 1 << 34)?;
         within("append.timeout", millis(self.append.timeout), 100, 600_000)?;
+        within("append.recompressions", self.append.recompressions.into(), 1, 1 << 10)?;
         within("append.stream-pipeline", self.append.stream_pipeline.into(), 1, 1 << 16)?;
         within("read.push-bytes", self.read.push_bytes.0, 1 << 10, BATCH_BYTES_MAX)?;
         within("read.ahead-bytes", self.read.ahead_bytes.0, self.read.push_bytes.0, 64 << 20)?;

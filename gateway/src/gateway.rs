@@ -48,6 +48,8 @@ pub struct Gateway {
     pub standing: watch::Receiver<Standing>,
     /// Bytes of batches under way in the whole gateway (`append.total-inflight`).
     pub room: Arc<Semaphore>,
+    /// Batches that may be compressed anew at once (`append.recompressions`).
+    pub recompressions: Arc<Semaphore>,
     /// Slows producers down while the bucket does not take what it should and disks fill up.
     pub throttle: Throttle,
     pub producer_ids: ProducerIds,

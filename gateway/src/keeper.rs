@@ -9,10 +9,11 @@ use esker_bookie_client::BookieClient;
 use esker_gateway_core::partition::Settings;
 use esker_metadata_client::{MetadataStore, NewsEvent, ProposeError, SessionKeeper, View};
 use esker_metadata_core::{
-    Change, Command, Delta, GatewayAddresses, NodeRef, OpenSession, RegisterGateway, Reply, State, TimestampType,
-    TopicRecord, VERSION_MAX,
+    Change, Command, CompressionType, Delta, GatewayAddresses, NodeRef, OpenSession, RegisterGateway, Reply, State,
+    TimestampType, TopicRecord, VERSION_MAX,
 };
 use esker_types::{BootId, ErrorCode, GatewayId, PartitionId, SessionId};
+use esker_wire::batch::Compression;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -222,7 +223,20 @@ fn partition_news(state: &State, partition: PartitionId) -> Option<PartitionNews
         settings: settings_of(topic),
         batch_bytes_max: effective.max_message_bytes,
         append_time: effective.timestamp_type == TimestampType::LogAppendTime,
+        compression: compression_of(effective.compression_type),
     })
+}
+
+/// None: as producers send it.
+fn compression_of(chosen: CompressionType) -> Option<Compression> {
+    match chosen {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Compression::None),
+        CompressionType::Gzip => Some(Compression::Gzip),
+        CompressionType::Snappy => Some(Compression::Snappy),
+        CompressionType::Lz4 => Some(Compression::Lz4),
+        CompressionType::Zstd => Some(Compression::Zstd),
+    }
 }
 
 fn settings_of(topic: &TopicRecord) -> Settings {

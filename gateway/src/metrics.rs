@@ -19,9 +19,12 @@ pub struct Metrics {
     pub kafka_bad_requests: Counter,
     pub kafka_inflight_bytes: Gauge,
     pub kafka_fetch_bytes: Gauge,
+    pub kafka_sent_near: Counter,
+    pub kafka_near_bytes: Counter,
     pub appended_bytes: Counter,
     pub appended_entries: Counter,
     pub appends: Counter,
+    pub recompressed_bytes: Counter,
     pub append_errors: Counter,
     pub append_timeouts: Counter,
     pub append_seconds: Histogram,
@@ -66,9 +69,12 @@ impl Metrics {
             kafka_bad_requests "kafka_bad_requests" "Kafka connections closed because of bytes that are not the protocol, or that came too slowly";
             kafka_inflight_bytes "kafka_inflight_bytes" "Bytes of Kafka requests above 64 KiB that are not answered yet (bound: kafka.total-inflight)";
             kafka_fetch_bytes "kafka_fetch_bytes" "Record bytes in answers to fetches that are not sent yet (bound: kafka.fetch-total)";
+            kafka_sent_near "kafka_sent_near" "Partitions of fetches whose client was sent to a gateway in its zone";
+            kafka_near_bytes "kafka_near_bytes" "Record bytes of other gateways' partitions served to Kafka clients in this gateway's zone";
             appended_bytes "appended_bytes" "Bytes of record batches acknowledged by an ack quorum";
             appended_entries "appended_entries" "Entries acknowledged by an ack quorum";
             appends "appends" "Batches taken from producers";
+            recompressed_bytes "recompressed_bytes" "Bytes of batches that were compressed anew because of their topic's compression.type";
             append_errors "append_errors" "Batches refused or failed";
             append_timeouts "append_timeouts" "Batches answered with unknown outcome after append.timeout";
             append_seconds "append_seconds" "From a batch's arrival to its answer";
@@ -110,9 +116,12 @@ impl Metrics {
             kafka_bad_requests: Counter::default(),
             kafka_inflight_bytes: Gauge::default(),
             kafka_fetch_bytes: Gauge::default(),
+            kafka_sent_near: Counter::default(),
+            kafka_near_bytes: Counter::default(),
             appended_bytes: Counter::default(),
             appended_entries: Counter::default(),
             appends: Counter::default(),
+            recompressed_bytes: Counter::default(),
             append_errors: Counter::default(),
             append_timeouts: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(100e-6, 2.0, 18)),

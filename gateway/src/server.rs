@@ -300,6 +300,7 @@ impl Parts {
             metrics,
             standing: standing_rx,
             room: Arc::new(Semaphore::new(room)),
+            recompressions: Arc::new(Semaphore::new(config.append.recompressions as usize)),
             throttle: Throttle::default(),
             producer_ids: ProducerIds::default(),
             fault: watch::Sender::new(None),

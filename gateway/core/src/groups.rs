@@ -44,4 +44,4 @@ pub use self::config::Config;
 pub use self::coordinator::Coordinator;
 pub use self::out::{Append, Effect, Seq, Ticket};
 pub use self::record::{Key, KeyedRecord, ReplayError};
-pub use self::topics::Topics;
+pub use self::topics::{Times, Topics};

@@ -1,6 +1,8 @@
 //! The internal topic that holds the state of groups.
 
-use esker_gateway_core::groups::Topics;
+use std::time::Duration;
+
+use esker_gateway_core::groups::{Times, Topics};
 use esker_metadata_client::View;
 use esker_metadata_core::{Command, CreateTopic, Setting};
 use esker_types::{ErrorCode, PartitionId, TopicId};
@@ -65,5 +67,16 @@ impl Topics for ViewTopics<'_> {
 
     fn revision(&self) -> u64 {
         self.0.revision()
+    }
+
+    fn times(&self, group: &str) -> Times {
+        let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(ms.into()));
+        self.0.read(|state| {
+            let Some(group) = state.group(group) else { return Times::default() };
+            Times {
+                session_timeout: duration(group.settings.consumer_session_timeout_ms),
+                heartbeat_interval: duration(group.settings.consumer_heartbeat_interval_ms),
+            }
+        })
     }
 }

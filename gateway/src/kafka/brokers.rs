@@ -31,7 +31,8 @@ pub fn brokers(state: &State) -> Vec<Broker> {
     state.gateways().filter_map(|gateway| broker(state, gateway)).collect()
 }
 
-fn broker(state: &State, gateway: &Arc<GatewayRecord>) -> Option<Broker> {
+/// None: it does not live, or has no door.
+pub fn broker(state: &State, gateway: &Arc<GatewayRecord>) -> Option<Broker> {
     gateway.session.filter(|session| state.session(*session).is_some())?;
     let (host, port) = host_and_port(addresses(&gateway.addresses.kafka).first()?)?;
     let rack = Some(gateway.zone.clone()).filter(|zone| !zone.is_empty());

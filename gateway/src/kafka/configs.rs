@@ -1,11 +1,12 @@
-//! Settings of topics; those of brokers and the cluster can be read.
+//! Settings of topics and groups; those of brokers and the cluster can be read.
 
 use std::collections::BTreeSet;
 
 use esker_kafka::{alter_configs, bounded, code, describe_configs, incremental_alter_configs, list_config_resources};
-use esker_metadata_core::{AlterTopic, Command, Setting};
-use esker_types::ErrorCode;
+use esker_metadata_core::group_settings::{HEARTBEAT_INTERVAL, SESSION_TIMEOUT};
+use esker_metadata_core::{AlterGroup, AlterTopic, Command, GroupSettings, Setting};
 use esker_types::error::ErrorInfo;
+use esker_types::{ErrorCode, Interval};
 
 use super::brokers::broker_id;
 use super::errors;
@@ -17,10 +18,12 @@ use crate::gateway::unknown_topic;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const GROUP: i8 = 32;
 /// Where a value comes from.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_GROUP: i8 = 8;
 /// What a value is.
 const TYPE_BOOLEAN: i8 = 1;
 const TYPE_STRING: i8 = 2;
@@ -49,13 +52,14 @@ pub fn describe(session: &Session, request: describe_configs::Request) -> descri
         let shown = match resource.resource_type {
             TOPIC => topic_settings(session, &resource.resource_name),
             BROKER => broker_settings(session, &resource.resource_name),
+            GROUP => group_settings(session, &resource.resource_name),
             other => Err(ErrorInfo::new(ErrorCode::InvalidRequest, format!("no settings of resource type {other}"))),
         };
         let wanted =
             |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| k == name));
         let (error_code, error_message, shown) = match shown {
             Ok(shown) => (code::NONE, None, shown),
-            Err(error) => (errors::general(&error), message(&error), Vec::new()),
+            Err(error) => (code_of(resource.resource_type, &error), message(&error), Vec::new()),
         };
         describe_configs::ResourceResult {
             error_code,
@@ -70,6 +74,13 @@ pub fn describe(session: &Session, request: describe_configs::Request) -> descri
         }
     });
     describe_configs::Response { throttle_time_ms: 0, results: results.collect() }
+}
+
+fn code_of(resource_type: i8, error: &ErrorInfo) -> i16 {
+    match error.error_code() {
+        Some(ErrorCode::NotAuthorized) if resource_type == GROUP => code::GROUP_AUTHORIZATION_FAILED,
+        _ => errors::general(error),
+    }
 }
 
 fn config(setting: Shown, include_synonyms: bool) -> describe_configs::Config {
@@ -141,6 +152,26 @@ fn broker_settings(session: &Session, name: &str) -> Result<Vec<Shown>, ErrorInf
     })
 }
 
+/// A group that has none of its own, or that is not there, shows what it would have.
+fn group_settings(session: &Session, name: &str) -> Result<Vec<Shown>, ErrorInfo> {
+    if !session.allows(Action::DescribeGroup { group: name }) {
+        return Err(ErrorInfo::new(ErrorCode::NotAuthorized, "not allowed to see the group"));
+    }
+    let own = session.gateway().view.read(|state| state.group(name).map(|group| group.settings.clone()));
+    let own = own.unwrap_or(GroupSettings::NONE);
+    let config = &session.gateway().config.groups;
+    let shown = |name, own: Option<u32>, default: Interval| Shown {
+        name,
+        value: own.map_or_else(|| default.0.as_millis().to_string(), |own| own.to_string()),
+        source: if own.is_some() { SOURCE_GROUP } else { SOURCE_DEFAULT },
+        read_only: false,
+    };
+    Ok(vec![
+        shown(HEARTBEAT_INTERVAL, own.consumer_heartbeat_interval_ms, config.consumer_heartbeat_interval),
+        shown(SESSION_TIMEOUT, own.consumer_session_timeout_ms, config.consumer_session_timeout),
+    ])
+}
+
 /// Changes to one resource, found good so far.
 struct Change {
     resource_type: i8,
@@ -162,12 +193,17 @@ pub async fn replace(session: &Session, request: alter_configs::Request) -> alte
         let named: BTreeSet<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
         let others = match resource.resource_type {
             TOPIC => topic_settings(session, &resource.resource_name),
+            GROUP => group_settings(session, &resource.resource_name),
             _ => Ok(Vec::new()),
         };
         let settings = others.map(|others| {
             let reset = others
                 .iter()
-                .filter(|o| o.source == SOURCE_TOPIC && !named.contains(o.name) && !KEPT.contains(&o.name))
+                .filter(|o| {
+                    [SOURCE_TOPIC, SOURCE_GROUP].contains(&o.source)
+                        && !named.contains(o.name)
+                        && !KEPT.contains(&o.name)
+                })
                 .map(|other| Setting { name: other.name.to_owned(), value: None });
             let set = resource.configs.iter().map(|c| Setting { name: c.name.clone(), value: c.value.clone() });
             set.chain(reset).collect()
@@ -216,7 +252,8 @@ async fn apply(session: &Session, changes: Vec<Change>, validate_only: bool) -> 
     let (mut answers, mut commands) = (Vec::new(), Vec::new());
     for change in changes {
         let command = change.settings.and_then(|settings| match change.resource_type {
-            TOPIC => alteration(session, &change.resource_name, settings, validate_only),
+            TOPIC => alteration(session, &change.resource_name, settings, validate_only).map(Command::AlterTopic),
+            GROUP => group_alteration(session, &change.resource_name, settings, validate_only).map(Command::AlterGroup),
             BROKER => {
                 let why = "settings of brokers stand in the gateways' configuration files";
                 Err(ErrorInfo::new(ErrorCode::InvalidConfig, why))
@@ -224,13 +261,13 @@ async fn apply(session: &Session, changes: Vec<Change>, validate_only: bool) -> 
             other => Err(ErrorInfo::new(ErrorCode::InvalidRequest, format!("no settings of resource type {other}"))),
         });
         answers.push((change.resource_type, change.resource_name, command.as_ref().err().cloned()));
-        commands.extend(command.ok().map(Command::AlterTopic));
+        commands.extend(command.ok());
     }
     let mut outcomes = propose_each(session, commands).await.into_iter();
     let changed = answers.into_iter().map(|(resource_type, resource_name, refusal)| {
         let error = refusal.or_else(|| outcomes.next().and_then(Result::err));
         Changed {
-            error_code: error.as_ref().map_or(code::NONE, errors::general),
+            error_code: error.as_ref().map_or(code::NONE, |error| code_of(resource_type, error)),
             error_message: error.as_ref().and_then(message),
             resource_type,
             resource_name: bounded(resource_name),
@@ -252,6 +289,18 @@ fn alteration(
     Ok(AlterTopic { topic: topic.ok_or_else(|| unknown_topic(name))?, settings, validate_only })
 }
 
+fn group_alteration(
+    session: &Session,
+    name: &str,
+    settings: Vec<Setting>,
+    validate_only: bool,
+) -> Result<AlterGroup, ErrorInfo> {
+    match session.allows(Action::AlterGroup { group: name }) {
+        true => Ok(AlterGroup { name: name.to_owned(), settings, validate_only }),
+        false => Err(ErrorInfo::new(ErrorCode::NotAuthorized, "not allowed to alter the group")),
+    }
+}
+
 /// Resources with settings of their own. Version 0 asked for clients' metrics alone, which there are none of.
 pub fn list(
     session: &Session,
@@ -264,7 +313,9 @@ pub fn list(
         let topics = state.topics().filter(|topic| session.allows(Action::Describe { topic: &topic.name }));
         let topics = topics.map(|topic| (topic.name.clone(), TOPIC));
         let brokers = super::brokers::brokers(state).into_iter().map(|broker| (broker.id.to_string(), BROKER));
-        let all = topics.chain(brokers).filter(|(_, kind)| wanted(*kind));
+        let groups = state.groups().filter(|group| session.allows(Action::DescribeGroup { group: &group.name }));
+        let groups = groups.map(|group| (group.name.clone(), GROUP));
+        let all = topics.chain(brokers).chain(groups).filter(|(_, kind)| wanted(*kind));
         all.map(|(resource_name, resource_type)| list_config_resources::Resource { resource_name, resource_type })
             .collect()
     });

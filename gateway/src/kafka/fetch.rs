@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::brokers::broker_id;
 use super::connection::{Counted, deadline};
 use super::errors;
+use super::near;
 use super::partitions;
 use super::replay::Replays;
 use super::session::Session;
@@ -46,6 +47,8 @@ struct Taken {
     len: usize,
     news: Option<News>,
     error: Option<ErrorInfo>,
+    /// The broker at which the client should read instead.
+    elsewhere: Option<i32>,
 }
 
 /// Where the limits of a request stand.
@@ -68,7 +71,8 @@ pub async fn answer(
     let until = deadline(StdInstant::now(), request.max_wait_ms, config.fetch_wait_max.0);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(config.fetch_bytes_max.as_usize());
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
-    let (topics, mut asked) = resolve(session, request.topics).await;
+    let rack = request.rack_id.as_str();
+    let (topics, mut asked) = resolve(session, rack, request.topics).await;
     loop {
         let wanted = wanted(&asked, bytes_max);
         let mut room = take_room(session, wanted);
@@ -76,10 +80,10 @@ pub async fn answer(
         let mut budget = Budget { left: share, taken: 0 };
         let mut taken = Vec::with_capacity(asked.len());
         for partition in &mut asked {
-            taken.push(take(session, replays, partition, &mut budget).await);
+            taken.push(take(session, replays, rack, partition, &mut budget).await);
         }
-        let failed = taken.iter().any(|taken| taken.error.is_some());
-        if budget.taken >= bytes_min || failed || Instant::now() >= until || asked.is_empty() {
+        let urgent = taken.iter().any(|taken| taken.error.is_some() || taken.elsewhere.is_some());
+        if budget.taken >= bytes_min || urgent || Instant::now() >= until || asked.is_empty() {
             if let Some(room) = &mut room {
                 room.shrink(budget.taken);
             }
@@ -92,7 +96,11 @@ pub async fn answer(
 }
 
 /// Topics as named in the request, with all partitions in one list.
-async fn resolve(session: &Session, requested: Vec<fetch::RequestTopic>) -> (Vec<(String, Uuid)>, Vec<Asked>) {
+async fn resolve(
+    session: &Session,
+    rack: &str,
+    requested: Vec<fetch::RequestTopic>,
+) -> (Vec<(String, Uuid)>, Vec<Asked>) {
     let (mut topics, mut asked) = (Vec::with_capacity(requested.len()), Vec::new());
     for requested in requested {
         let by_id = !requested.topic_id.is_nil();
@@ -104,7 +112,7 @@ async fn resolve(session: &Session, requested: Vec<fetch::RequestTopic>) -> (Vec
             let mut partition = None;
             let state = match &name {
                 None => Err(ErrorInfo::new(ErrorCode::UnknownTopicId, "there is no topic with this id")),
-                Some(name) => follow(session, name, request.partition, &mut partition).await,
+                Some(name) => follow(session, rack, name, request.partition, &mut partition).await,
             };
             asked.push(Asked { topic: topics.len(), request, state, partition });
         }
@@ -115,6 +123,7 @@ async fn resolve(session: &Session, requested: Vec<fetch::RequestTopic>) -> (Vec
 
 async fn follow(
     session: &Session,
+    rack: &str,
     topic: &str,
     index: i32,
     partition: &mut Option<PartitionId>,
@@ -128,6 +137,7 @@ async fn follow(
     *partition = Some(record.id);
     // Consumers ask again by themselves: nothing is waited for.
     let handle = session.gateway().handles.get(record.id).filter(|handle| handle.news().is_ready());
+    let handle = handle.or_else(|| near::closed(session, rack, &record));
     let handle = handle.ok_or_else(|| session.gateway().not_owner(record.id, ErrorCode::NotOwner))?;
     Ok(Following { news: handle.follow(), handle })
 }
@@ -164,16 +174,49 @@ fn take_room(session: &Session, (any, wanted): (bool, usize)) -> Option<Counted>
     }
 }
 
-async fn take(session: &Session, replays: &mut Replays, asked: &mut Asked, budget: &mut Budget) -> Taken {
+async fn take(session: &Session, replays: &mut Replays, rack: &str, asked: &mut Asked, budget: &mut Budget) -> Taken {
     let following = match &mut asked.state {
         Ok(following) => following,
         Err(error) => return Taken { error: Some(error.clone()), ..Taken::default() },
     };
     let news = *following.news.borrow_and_update();
-    let read = read(session, replays, &following.handle, news, &asked.request, budget).await;
+    let checked = check(session, &following.handle, news, &asked.request).await;
+    if checked.is_ok() && !following.handle.closed_only {
+        let (partition, offset) = (following.handle.id, asked.request.fetch_offset);
+        let elsewhere = near::elsewhere(session, &mut replays.sent, rack, partition, offset);
+        if elsewhere.is_some() {
+            return Taken { news: Some(news), elsewhere, ..Taken::default() };
+        }
+    }
+    let read = match checked {
+        Ok(()) => read(session, replays, &following.handle, news, &asked.request, budget).await,
+        Err(error) => Err(error),
+    };
     match read {
-        Ok((records, len)) => Taken { records, len, news: Some(news), error: None },
+        Ok((records, len)) => Taken { records, len, news: Some(news), ..Taken::default() },
         Err(error) => Taken { news: Some(news), error: Some(error), ..Taken::default() },
+    }
+}
+
+/// Whether the offset may be read here.
+async fn check(
+    session: &Session,
+    handle: &Handle,
+    news: News,
+    request: &fetch::RequestPartition,
+) -> Result<(), ErrorInfo> {
+    let gateway = session.gateway();
+    if !news.is_ready() {
+        return Err(gateway.not_owner(handle.id, ErrorCode::NotOwner));
+    }
+    partitions::check_epoch(request.current_leader_epoch, news)?;
+    let offset: Offset = request.fetch_offset;
+    match handle.closed_only {
+        true if !(news.log_start..news.high_watermark).contains(&offset) => Err(near::back(offset, news)),
+        false if offset < news.log_start || offset > news.high_watermark => {
+            Err(outside(gateway, handle, offset, news).await)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -186,21 +229,19 @@ async fn read(
     budget: &mut Budget,
 ) -> Result<(Records, usize), ErrorInfo> {
     let gateway = session.gateway();
-    if !news.is_ready() {
-        return Err(gateway.not_owner(handle.id, ErrorCode::NotOwner));
-    }
-    partitions::check_epoch(request.current_leader_epoch, news)?;
     let offset: Offset = request.fetch_offset;
-    if offset < news.log_start || offset > news.high_watermark {
-        return Err(outside(gateway, handle, offset, news).await);
-    }
     // The first batch of the first partition that has one goes out whole, however large it is.
     let at_least_one = budget.taken == 0;
     let limit = usize::try_from(request.partition_max_bytes).unwrap_or(0).min(budget.left);
     if offset == news.high_watermark || (limit == 0 && !at_least_one) {
         return Ok((Records::default(), 0));
     }
-    let entries = match gateway.tail.read(handle.id, offset, news.high_watermark, limit) {
+    // What is cached of another owner's partition may be from a time when it was ours, and we wrote what was never acked.
+    let cached = match handle.closed_only {
+        true => None,
+        false => gateway.tail.read(handle.id, offset, news.high_watermark, limit),
+    };
+    let entries = match cached {
         Some(entries) => {
             gateway.metrics.tail_hits.inc();
             replays.close(handle.id);
@@ -212,6 +253,13 @@ async fn read(
         }
     };
     let cut = cut(&entries, offset, limit, at_least_one)?;
+    if handle.closed_only {
+        // Nothing: what is left of it is lost, which the owner passes over.
+        if entries.is_empty() {
+            return Err(near::back(offset, news));
+        }
+        gateway.metrics.kafka_near_bytes.inc_by(cut.len as u64);
+    }
     budget.taken += cut.len;
     budget.left = budget.left.saturating_sub(cut.len);
     Ok((Records(cut.parts), cut.len))
@@ -251,6 +299,7 @@ fn respond(session: &Session, topics: Vec<(String, Uuid)>, asked: Vec<Asked>, ta
             log_start_offset: taken.news.map_or(-1, |news| news.log_start),
             current_leader,
             aborted_transactions: None,
+            preferred_read_replica: taken.elsewhere.unwrap_or(-1),
             records: taken.records,
             ..Default::default()
         });

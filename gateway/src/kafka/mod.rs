@@ -21,6 +21,7 @@ mod groups;
 mod listener;
 mod log_dirs;
 mod metadata;
+mod near;
 mod offsets;
 mod partitions;
 mod produce;

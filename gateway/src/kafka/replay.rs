@@ -8,6 +8,7 @@ use esker_types::error::ErrorInfo;
 use esker_types::{Offset, PartitionId};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::near::Sent;
 use super::session::Session;
 use crate::partition::Handle;
 use crate::read::{Chunk, ColdReader};
@@ -21,6 +22,8 @@ const PER_CONNECTION: usize = 16;
 pub struct Replays {
     open: HashMap<PartitionId, Replay>,
     clock: u64,
+    /// Where the client was sent to read, instead of here.
+    pub sent: Sent,
 }
 
 struct Replay {
@@ -43,7 +46,9 @@ impl Replays {
         limit: Offset,
     ) -> Result<Option<Vec<CachedEntry>>, ErrorInfo> {
         self.clock += 1;
-        if self.open.get(&handle.id).is_some_and(|replay| !Arc::ptr_eq(&replay.handle, handle)) {
+        // One of another owner's partition is made for each request, and they are all alike.
+        let same = |old: &Arc<Handle>| Arc::ptr_eq(old, handle) || (old.closed_only && handle.closed_only);
+        if self.open.get(&handle.id).is_some_and(|replay| !same(&replay.handle)) {
             self.open.remove(&handle.id);
         }
         if !self.open.contains_key(&handle.id) && !self.make_room(session, handle) {

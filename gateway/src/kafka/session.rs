@@ -71,8 +71,9 @@ impl Session {
     pub fn group_operations(&self, group: &str) -> i32 {
         self.bits([
             (Action::ReadGroup { group }, operation::READ),
-            (Action::DescribeGroup { group }, operation::DESCRIBE),
+            (Action::DescribeGroup { group }, operation::DESCRIBE | operation::DESCRIBE_CONFIGS),
             (Action::DeleteGroup { group }, operation::DELETE),
+            (Action::AlterGroup { group }, operation::ALTER_CONFIGS),
         ])
     }
 

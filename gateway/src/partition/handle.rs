@@ -1,12 +1,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use esker_gateway_core::partition::Phase;
 use esker_types::{Epoch, Offset, PartitionId, TopicId};
+use esker_wire::batch::Compression;
 
 /// One partition at this gateway, from the moment it is assigned until it is let go. A partition that comes back
 /// gets a new handle: streams that hold an old one end.
@@ -41,16 +42,25 @@ pub struct News {
 pub struct Limits {
     batch_bytes_max: AtomicU32,
     append_time: AtomicBool,
+    /// 0 = as sent, else one more than the place in [`Compression::ALL`].
+    compression: AtomicU8,
 }
 
 impl Limits {
-    pub fn set(&self, batch_bytes_max: u32, append_time: bool) {
+    pub fn set(&self, batch_bytes_max: u32, append_time: bool, compression: Option<Compression>) {
         self.batch_bytes_max.store(batch_bytes_max, Ordering::Relaxed);
         self.append_time.store(append_time, Ordering::Relaxed);
+        self.compression.store(compression.map_or(0, |compression| compression as u8 + 1), Ordering::Relaxed);
     }
 
     pub fn batch_bytes_max(&self) -> u32 {
         self.batch_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// How batches are compressed (`compression.type`). None: as they are sent.
+    pub fn compression(&self) -> Option<Compression> {
+        let place = usize::from(self.compression.load(Ordering::Relaxed)).checked_sub(1)?;
+        Compression::ALL.get(place).copied()
     }
 
     /// The gateway dates records (`message.timestamp.type=LogAppendTime`).

@@ -6,7 +6,7 @@ use esker_gateway_core::partition::{Event, Location, Refusal, Settings, Transfer
 use esker_metadata_core::PartitionInfo;
 use esker_net::BoxFuture;
 use esker_types::{Epoch, GatewayId, Offset, PartitionId, SessionId};
-use esker_wire::batch::Batch;
+use esker_wire::batch::{Batch, Compression};
 use tokio::sync::{mpsc, oneshot};
 
 use super::tickets::{Outcome, Room};
@@ -70,6 +70,8 @@ pub struct PartitionNews {
     pub settings: Settings,
     pub batch_bytes_max: u32,
     pub append_time: bool,
+    /// None: batches stay as they are sent.
+    pub compression: Option<Compression>,
 }
 
 /// A partition was handed over.

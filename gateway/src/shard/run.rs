@@ -211,7 +211,7 @@ impl Shard {
     }
 
     fn on_info(&mut self, now: Time, news: PartitionNews) {
-        let PartitionNews { revision, info, settings, batch_bytes_max, append_time } = news;
+        let PartitionNews { revision, info, settings, batch_bytes_max, append_time, compression } = news;
         let id = info.record.id;
         let session = self.session.map(|(_, session)| session);
         let ours = info.record.owner.as_ref().is_some_and(|owner| Some(owner.session) == session);
@@ -220,7 +220,7 @@ impl Shard {
             self.take_in(now, &info.record, identity, settings.clone());
         }
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.handle.limits.set(batch_bytes_max, append_time);
+        slot.handle.limits.set(batch_bytes_max, append_time, compression);
         slot.assigned = ours;
         if slot.settings != settings {
             slot.settings = settings.clone();

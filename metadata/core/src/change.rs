@@ -5,8 +5,8 @@ use std::sync::Arc;
 use esker_types::{BookieId, GatewayId, InstanceId, PartitionId, SegmentId, SessionId, TopicId, WallMs};
 
 use crate::records::{
-    BookieRecord, ClosedSegment, ClusterRecord, DeletedPartition, GatewayRecord, IntentRecord, PartitionRecord,
-    SessionRecord, TopicRecord,
+    BookieRecord, ClosedSegment, ClusterRecord, DeletedPartition, GatewayRecord, GroupRecord, IntentRecord,
+    PartitionRecord, SessionRecord, TopicRecord,
 };
 
 crate::messages! {
@@ -22,6 +22,7 @@ crate::messages! {
     pub struct GatewayKey { 1 id: GatewayId = [uint64] }
     pub struct BookieKey { 1 id: BookieId = [uint64] }
     pub struct SessionKey { 1 id: SessionId = [uint64] }
+    pub struct GroupKey { 1 name: String = [string] }
 }
 
 crate::union! {
@@ -43,6 +44,8 @@ crate::union! {
         14 Intent(Arc<IntentRecord>),
         15 IntentGone(IntentKey),
         16 Deleted(Arc<DeletedPartition>),
+        17 Group(Arc<GroupRecord>),
+        18 GroupGone(GroupKey),
     }
 }
 

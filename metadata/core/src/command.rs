@@ -59,6 +59,13 @@ crate::messages! {
         3 validate_only: bool = [bool],
     }
 
+    /// Changes the settings of a consumer group.
+    pub struct AlterGroup {
+        1 name: String = [string],
+        2 settings: Vec<Setting> = [message, repeated],
+        3 validate_only: bool = [bool],
+    }
+
     /// Raises the number of partitions. A count that is there already is answered like a first success.
     pub struct AddPartitions {
         1 topic: TopicId = [bytes = "vec"],
@@ -318,6 +325,7 @@ crate::union! {
         4 AlterTopic(AlterTopic),
         5 AddPartitions(AddPartitions),
         6 DeleteTopic(DeleteTopic),
+        7 AlterGroup(AlterGroup),
         10 RegisterGateway(RegisterGateway),
         11 RegisterBookie(RegisterBookie),
         12 ReportBookie(ReportBookie),
@@ -387,6 +395,7 @@ impl Command {
             Self::AlterTopic(_) => "alter-topic",
             Self::AddPartitions(_) => "add-partitions",
             Self::DeleteTopic(_) => "delete-topic",
+            Self::AlterGroup(_) => "alter-group",
             Self::RegisterGateway(_) => "register-gateway",
             Self::RegisterBookie(_) => "register-bookie",
             Self::ReportBookie(_) => "report-bookie",

@@ -10,6 +10,7 @@ mod apply;
 mod change;
 mod command;
 pub mod gc;
+pub mod group_settings;
 pub mod plan;
 mod query;
 mod records;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use esker_types::{ErrorCode, Quorum};
 
 use crate::command::Setting;
-use crate::records::{TimestampType, TopicSettings};
+use crate::records::{CompressionType, TimestampType, TopicSettings};
 use crate::reply::Reject;
 
 /// Records are kept for ever.
@@ -17,6 +17,18 @@ pub const MAX_MESSAGE_BYTES_DEFAULT: u32 = 1_048_588;
 pub const MAX_MESSAGE_BYTES_MAX: u32 = (8 << 20) - 4096;
 /// Bookies keep a segment ten minutes after it is safe in the bucket.
 pub const LOCAL_RETENTION_MS_DEFAULT: i64 = 600_000;
+/// Kafka's defaults of what is only kept.
+const DELETE_RETENTION_MS_SHOWN: i64 = 86_400_000;
+const FLUSH_MS_SHOWN: i64 = i64::MAX;
+/// By Kafka's names.
+const COMPRESSION_TYPES: [(&str, CompressionType); 6] = [
+    ("producer", CompressionType::Producer),
+    ("uncompressed", CompressionType::Uncompressed),
+    ("gzip", CompressionType::Gzip),
+    ("snappy", CompressionType::Snappy),
+    ("lz4", CompressionType::Lz4),
+    ("zstd", CompressionType::Zstd),
+];
 /// Upper ends of what the owner chooses by itself when the topic does not say.
 const SEGMENT_BYTES_SHOWN: u64 = 1 << 30;
 const SEGMENT_MS_SHOWN: u64 = 3_600_000;
@@ -35,6 +47,7 @@ pub struct EffectiveSettings {
     /// Largest record batch, bytes.
     pub max_message_bytes: u32,
     pub timestamp_type: TimestampType,
+    pub compression_type: CompressionType,
     /// Milliseconds; -1 = for ever, -2 = as `retention_ms`.
     pub local_retention_ms: i64,
     pub offload: bool,
@@ -62,6 +75,9 @@ impl TopicSettings {
             local_retention_ms: None,
             offload: None,
             quorum,
+            compression_type: CompressionType::Producer,
+            delete_retention_ms: None,
+            flush_ms: None,
         }
     }
 
@@ -73,6 +89,7 @@ impl TopicSettings {
             segment_ms: self.segment_ms,
             max_message_bytes: self.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES_DEFAULT),
             timestamp_type: self.timestamp_type,
+            compression_type: self.compression_type,
             local_retention_ms: self.local_retention_ms.unwrap_or(LOCAL_RETENTION_MS_DEFAULT),
             offload: self.offload.unwrap_or(true),
             quorum: self.quorum,
@@ -87,12 +104,18 @@ impl TopicSettings {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
         };
+        let compression = COMPRESSION_TYPES.iter().find(|(_, kind)| *kind == e.compression_type);
+        let compression = compression.map_or("producer", |(name, _)| name);
+        let kept =
+            |name, value: Option<i64>, default| show(name, value.unwrap_or(default).to_string(), value.is_none());
         vec![
             show("cleanup.policy", "delete".to_owned(), true),
-            show("compression.type", "producer".to_owned(), true),
+            show("compression.type", compression.to_owned(), e.compression_type == CompressionType::Producer),
+            kept("delete.retention.ms", self.delete_retention_ms, DELETE_RETENTION_MS_SHOWN),
             show("esker.ack.quorum", e.quorum.ack.to_string(), e.quorum.ack == cluster.ack),
             show("esker.offload", e.offload.to_string(), self.offload.is_none()),
             show("esker.write.quorum", e.quorum.write.to_string(), e.quorum.write == cluster.write),
+            kept("flush.ms", self.flush_ms, FLUSH_MS_SHOWN),
             show("local.retention.ms", e.local_retention_ms.to_string(), self.local_retention_ms.is_none()),
             show("max.message.bytes", e.max_message_bytes.to_string(), self.max_message_bytes.is_none()),
             show("message.timestamp.type", timestamp.to_owned(), e.timestamp_type == TimestampType::CreateTime),
@@ -190,7 +213,14 @@ fn set(new: &mut TopicSettings, asked: &mut Asked, change: &Setting, cluster: Qu
             }
         }
         "cleanup.policy" => only(name, value, "delete")?,
-        "compression.type" => only(name, value, "producer")?,
+        "compression.type" => {
+            let wanted = value.unwrap_or("producer");
+            let found = COMPRESSION_TYPES.iter().find(|(name, _)| *name == wanted).map(|(_, kind)| *kind);
+            let names = "producer, uncompressed, gzip, snappy, lz4 or zstd";
+            new.compression_type = found.ok_or_else(|| not_one_of(name, wanted, names))?;
+        }
+        "delete.retention.ms" => new.delete_retention_ms = number(name, value, 0, i64::MAX)?,
+        "flush.ms" => new.flush_ms = number(name, value, 0, i64::MAX)?,
         "esker.write.quorum" => asked.write = Some(quorum_part(name, value)?.unwrap_or(cluster.write)),
         "esker.ack.quorum" => asked.ack = Some(quorum_part(name, value)?.unwrap_or(cluster.ack)),
         "min.insync.replicas" => asked.min_insync = quorum_part(name, value)?,
@@ -260,7 +290,9 @@ mod tests {
             ("segment.bytes", "0"),
             ("max.message.bytes", "99999999"),
             ("cleanup.policy", "compact"),
-            ("compression.type", "zstd"),
+            ("compression.type", "none"),
+            ("delete.retention.ms", "-1"),
+            ("flush.ms", "often"),
             ("message.timestamp.type", "Now"),
             ("esker.write.quorum", "8"),
             ("esker.ack.quorum", "4"),
@@ -272,6 +304,16 @@ mod tests {
             assert!(reject.reason.contains(name) || name.contains("quorum"), "{}", reject.reason);
         }
         assert!(with(&[("retention.ms", Some("1")), ("retention.ms", Some("2"))]).is_err());
+    }
+
+    #[test]
+    fn any_compression_can_be_chosen_and_given_up() {
+        for (name, kind) in COMPRESSION_TYPES {
+            let chosen = with(&[("compression.type", Some(name))]).unwrap();
+            assert_eq!(chosen.effective().compression_type, kind);
+            let shown = chosen.describe(CLUSTER).into_iter().find(|s| s.name == "compression.type").unwrap();
+            assert_eq!((shown.value.as_str(), shown.is_default), (name, name == "producer"));
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use esker_types::{BookieId, GatewayId, InstanceId, Member, PartitionId, SegmentI
 
 use crate::change::{Change, Delta};
 use crate::records::{
-    BookieRecord, BookieState, ClosedSegment, ClusterRecord, DeletedPartition, GatewayRecord, IntentRecord,
-    PartitionRecord, SessionRecord, TopicRecord,
+    BookieRecord, BookieState, ClosedSegment, ClusterRecord, DeletedPartition, GatewayRecord, GroupRecord,
+    IntentRecord, PartitionRecord, SessionRecord, TopicRecord,
 };
 use crate::wire::{Canon, Wire};
 
@@ -33,6 +33,8 @@ pub struct State {
     sessions: BTreeMap<SessionId, Arc<SessionRecord>>,
     intents: BTreeMap<(SegmentId, InstanceId), Arc<IntentRecord>>,
     deleted: BTreeMap<PartitionId, Arc<DeletedPartition>>,
+    /// Those with settings of their own.
+    groups: BTreeMap<String, Arc<GroupRecord>>,
     /// Derived from `deleted`.
     deleted_topics: BTreeSet<TopicId>,
 }
@@ -82,6 +84,16 @@ impl State {
     /// In order of names.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicRecord>> {
         self.names.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// None: the group has no settings of its own.
+    pub fn group(&self, name: &str) -> Option<&Arc<GroupRecord>> {
+        self.groups.get(name)
+    }
+
+    /// Those with settings of their own, in order of names.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = &Arc<GroupRecord>> {
+        self.groups.values()
     }
 
     pub fn partition(&self, id: PartitionId) -> Option<&Arc<PartitionRecord>> {
@@ -225,6 +237,7 @@ impl State {
         let sessions = self.sessions.values().cloned().map(Change::Session);
         let intents = self.intents.values().cloned().map(Change::Intent);
         let deleted = self.deleted.values().cloned().map(Change::Deleted);
+        let groups = self.groups.values().cloned().map(Change::Group);
         cluster
             .chain(topics)
             .chain(partitions)
@@ -234,6 +247,7 @@ impl State {
             .chain(sessions)
             .chain(intents)
             .chain(deleted)
+            .chain(groups)
     }
 
     /// Moves revision and clock. The clock never falls.
@@ -278,6 +292,8 @@ impl State {
                 drop(put_row(sum, 9, &mut self.deleted, row.id, row));
                 self.deleted_topics.insert(row.topic);
             }
+            Change::Group(row) => drop(put_row(sum, 10, &mut self.groups, row.name.clone(), row)),
+            Change::GroupGone(key) => drop(drop_row(sum, 10, &mut self.groups, &key.name)),
         }
     }
 }

@@ -21,6 +21,7 @@ mod store;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use esker_types::{ErrorCode, Time, TopicId};
 
@@ -39,6 +40,9 @@ pub struct Consumer {
     pub since_ms: i64,
     /// Of the topics that the present epoch knows.
     topics_hash: u64,
+    /// Session of each member as last given; None: as the configuration says. Stored, so that the next coordinator does not
+    /// fence members that are told to be silent for longer.
+    session: Option<Duration>,
     /// Name of the assignor that made the target.
     assignor: String,
     pub members: BTreeMap<String, Member>,
@@ -69,6 +73,7 @@ impl Consumer {
             target_epoch: 0,
             since_ms: wall,
             topics_hash: 0,
+            session: None,
             assignor: ASSIGNORS[0].to_owned(),
             members: BTreeMap::new(),
             statics: BTreeMap::new(),
@@ -147,8 +152,9 @@ impl Consumer {
 
     /// The coordinator begins to serve: everybody has all the time that there is.
     pub fn start(&mut self, now: Time, config: &Config) {
+        let session = self.session.unwrap_or(config.consumer_session_timeout);
         for member in self.members.values_mut() {
-            member.deadline = now + config.consumer_session_timeout;
+            member.deadline = now + session;
             member.revoke_by = (!member.revoking.is_empty()).then(|| now + member.rebalance);
         }
     }

@@ -201,6 +201,9 @@ pub struct ConsumerValue {
     pub topics_hash: u64,
     #[prost(string, tag = "6")]
     pub assignor: String,
+    /// Of members, if the group has one of its own.
+    #[prost(uint64, optional, tag = "7")]
+    pub session_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -1,6 +1,15 @@
+use std::time::Duration;
+
 use esker_types::TopicId;
 
-/// What groups need to know of topics, as this gateway's copy of the metadata has it.
+/// Settings of one group of the consumer protocol; None: as the coordinator's [`Config`](super::Config) says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    pub session_timeout: Option<Duration>,
+    pub heartbeat_interval: Option<Duration>,
+}
+
+/// What groups need to know of topics and settings, as this gateway's copy of the metadata has it.
 pub trait Topics {
     /// Id and number of partitions.
     fn topic(&self, name: &str) -> Option<(TopicId, u32)>;
@@ -9,4 +18,6 @@ pub trait Topics {
     fn each(&self, f: &mut dyn FnMut(&str, TopicId, u32));
     /// Grows whenever topics change.
     fn revision(&self) -> u64;
+    /// What the owner of a group chose for it.
+    fn times(&self, group: &str) -> Times;
 }

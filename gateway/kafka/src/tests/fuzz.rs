@@ -2,7 +2,7 @@
 //! is decoded or refused: without a panic, within its memory, and what was decoded means the same when it is sent on.
 //!
 //! One target for each of the APIs' phases. An input depends on its number alone. By environment:
-//! - `ESKER_FUZZ_INPUTS=200000000`: so many inputs for each target (10 minutes and more on one core), or
+//! - `ESKER_FUZZ_INPUTS=40000000`: so many inputs for each target (10 minutes on one core), or
 //! - `ESKER_FUZZ_SEED=77`: the number of the first one.
 
 use std::ops::Range;

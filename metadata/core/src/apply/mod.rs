@@ -4,6 +4,7 @@
 mod close;
 mod cluster;
 mod copies;
+mod group;
 mod node;
 mod objects;
 mod ownership;
@@ -69,6 +70,7 @@ impl Tx<'_> {
             Command::AlterTopic(c) => self.alter_topic(c),
             Command::AddPartitions(c) => self.add_partitions(c),
             Command::DeleteTopic(c) => self.delete_topic(c),
+            Command::AlterGroup(c) => self.alter_group(c),
             Command::RegisterGateway(c) => self.register_gateway(c),
             Command::RegisterBookie(c) => self.register_bookie(c),
             Command::ReportBookie(c) => self.report_bookie(c),

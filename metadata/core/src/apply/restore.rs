@@ -38,6 +38,7 @@ fn removes(change: &Change) -> bool {
         | Change::Bookie(_)
         | Change::Session(_)
         | Change::Intent(_)
+        | Change::Group(_)
         | Change::Deleted(_) => false,
         Change::TopicGone(_)
         | Change::PartitionGone(_)
@@ -45,6 +46,7 @@ fn removes(change: &Change) -> bool {
         | Change::GatewayGone(_)
         | Change::BookieGone(_)
         | Change::SessionGone(_)
+        | Change::GroupGone(_)
         | Change::IntentGone(_) => true,
     }
 }

@@ -7,6 +7,18 @@ crate::codes! {
         CreateTime = 0,
         LogAppendTime = 1,
     }
+
+    /// Kafka's `compression.type`.
+    pub enum CompressionType {
+        /// As the producer sent it.
+        #[default]
+        Producer = 0,
+        Uncompressed = 1,
+        Gzip = 2,
+        Snappy = 3,
+        Lz4 = 4,
+        Zstd = 5,
+    }
 }
 
 crate::messages! {
@@ -25,6 +37,11 @@ crate::messages! {
         8 offload: Option<bool> = [bool, optional],
         /// Always explicit: the cluster's default at creation, or what was asked for.
         9 quorum: Quorum = [message, required],
+        10 compression_type: CompressionType = [uint32],
+        /// Kept for Kafka's tools; there is no compaction whose tombstones it could keep.
+        11 delete_retention_ms: Option<i64> = [int64, optional],
+        /// Kept for Kafka's tools; every record is on disks before it is acknowledged.
+        12 flush_ms: Option<i64> = [int64, optional],
     }
 
     pub struct TopicRecord {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use esker_types::ErrorCode;
 
 use super::super::api::{ConsumerHeartbeat, ConsumerHeartbeated, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Refused};
@@ -47,9 +49,13 @@ impl Consumer {
         Ok(ConsumerHeartbeated {
             member: id,
             epoch: member.epoch,
-            heartbeat_interval: cx.config.consumer_heartbeat_interval,
+            heartbeat_interval: self.heartbeat_interval(cx),
             assignment: (full || changed).then(|| partitions(&member.assigned)),
         })
+    }
+
+    pub(super) fn heartbeat_interval(&self, cx: &Cx<'_>) -> Duration {
+        cx.topics.times(&self.name).heartbeat_interval.unwrap_or(cx.config.consumer_heartbeat_interval)
     }
 
     /// What a member brings must fit the group.
@@ -158,8 +164,13 @@ impl Consumer {
 
     /// Takes over what the member says of itself. True: the target must be made anew.
     fn listen(&mut self, cx: &Cx<'_>, id: &str, r: &ConsumerHeartbeat) -> bool {
+        let session = cx.topics.times(&self.name).session_timeout;
+        if self.session != session {
+            self.session = session;
+            self.dirty = true;
+        }
         let Some(member) = self.members.get_mut(id) else { return false };
-        member.deadline = cx.now + cx.config.consumer_session_timeout;
+        member.deadline = cx.now + session.unwrap_or(cx.config.consumer_session_timeout);
         let before = member.value();
         if let Some(topics) = &r.topics {
             member.topics.clone_from(topics);

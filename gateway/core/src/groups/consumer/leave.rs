@@ -35,7 +35,7 @@ impl Consumer {
         Ok(ConsumerHeartbeated {
             member: id,
             epoch: r.epoch,
-            heartbeat_interval: cx.config.consumer_heartbeat_interval,
+            heartbeat_interval: self.heartbeat_interval(cx),
             assignment: None,
         })
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use prost::Message;
 
 use super::super::out::Out;
@@ -43,6 +45,7 @@ impl Consumer {
             since_ms: self.since_ms,
             topics_hash: self.topics_hash,
             assignor: self.assignor.clone(),
+            session_ms: self.session.map(|session| u64::try_from(session.as_millis()).unwrap_or(u64::MAX)),
         };
         self.stored = true;
         out.put(&Key::Consumer { group: self.name.clone() }, Some(&value));
@@ -66,6 +69,7 @@ impl Consumer {
     pub fn load(&mut self, value: ConsumerValue) {
         self.stored = true;
         (self.epoch, self.target_epoch, self.since_ms) = (value.epoch, value.target_epoch, value.since_ms);
+        self.session = value.session_ms.map(Duration::from_millis);
         (self.topics_hash, self.assignor) = (value.topics_hash, value.assignor);
     }
 

@@ -7,7 +7,7 @@ use super::world::{World, beat, commit, fetch, fetched, instance, join, member, 
 use crate::groups::consumer::{AssignMember, Assignment, range, uniform};
 use crate::groups::{
     ConsumerHeartbeat, ConsumerHeartbeated, Fetch, Identity, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, Partitions, Request,
-    Response,
+    Response, Times,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -180,6 +180,23 @@ fn the_two_protocols_do_not_mix_but_an_empty_group_changes_over() {
     world.crash(0);
     assert!(beats(&mut world, beat("g", member("a"), 1)).is_ok());
     assert_eq!(fetched(world.ask(fetch("g", 0))), 9);
+}
+
+#[test]
+fn a_group_may_have_times_of_its_own() {
+    let mut world = World::eager();
+    let joined = beats(&mut world, beat("g", member("a"), 0)).expect("joins");
+    assert_eq!(joined.heartbeat_interval, world.config.consumer_heartbeat_interval);
+    world.topics.times = Times { session_timeout: Some(100 * SECOND), heartbeat_interval: Some(60 * SECOND) };
+    let told = beats(&mut world, beat("g", member("a"), 1)).expect("lives");
+    assert_eq!(told.heartbeat_interval, 60 * SECOND);
+    world.pass(99 * SECOND);
+    // The next coordinator knows it before anybody's next heartbeat.
+    world.crash(0);
+    world.pass(99 * SECOND);
+    assert!(beats(&mut world, beat("g", member("a"), 1)).is_ok());
+    world.pass(101 * SECOND);
+    assert_eq!(beats(&mut world, beat("g", member("a"), 1)).map(|_| ()), Err(ErrorCode::UnknownMember));
 }
 
 #[test]

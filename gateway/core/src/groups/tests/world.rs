@@ -6,7 +6,7 @@ use esker_types::{Time, TopicId};
 
 use crate::groups::{
     Append, Commit, CommitOffset, Config, ConsumerHeartbeat, Coordinator, Effect, Fetch, Heartbeat, Identity, Join,
-    KeyedRecord, Partitions, Request, Response, SyncGroup, Ticket, Topics,
+    KeyedRecord, Partitions, Request, Response, SyncGroup, Ticket, Times, Topics,
 };
 
 /// Topics by name; the id is made of the name.
@@ -14,6 +14,8 @@ use crate::groups::{
 pub struct FakeTopics {
     pub counts: BTreeMap<String, u32>,
     pub revision: u64,
+    /// Of all groups.
+    pub times: Times,
 }
 
 pub fn topic_id(name: &str) -> TopicId {
@@ -37,6 +39,10 @@ impl Topics for FakeTopics {
 
     fn revision(&self) -> u64 {
         self.revision
+    }
+
+    fn times(&self, _: &str) -> Times {
+        self.times
     }
 }
 

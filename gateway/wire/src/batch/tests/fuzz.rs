@@ -3,7 +3,7 @@
 //! memory that it may take, and stay whole when the gateway gives it its place.
 //!
 //! An input depends on its number alone. By environment:
-//! - `ESKER_FUZZ_INPUTS=100000000`: so many inputs (10 minutes and more on one core), or
+//! - `ESKER_FUZZ_INPUTS=6500000`: so many inputs (10 minutes on one core), or
 //! - `ESKER_FUZZ_SEED=77`: the number of the first one.
 
 use super::*;
