@@ -202,14 +202,14 @@ fn tells(change: &Change, cluster: &mut Option<Arc<ClusterRecord>>) -> bool {
             let old = cluster.replace(new.clone());
             old.is_none_or(|old| old.differs(new))
         }
-        Change::Topic(_) | Change::TopicGone(_) | Change::Deleted(_) => true,
+        Change::Topic(_) | Change::TopicGone(_) | Change::Deleted(_) | Change::Group(_) | Change::GroupGone(_) => true,
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use esker_metadata_core::TopicKey;
+    use esker_metadata_core::{GroupKey, TopicKey};
     use esker_types::{Quorum, TopicId};
 
     use super::*;
@@ -225,5 +225,6 @@ mod tests {
         let finalized = ClusterRecord { version: 2, next_session: 8, ..busy };
         assert!(tells(&change(&finalized), &mut seen) && !tells(&change(&finalized), &mut seen));
         assert!(tells(&Change::TopicGone(TopicKey { id: TopicId([3; 16]) }), &mut seen));
+        assert!(tells(&Change::GroupGone(GroupKey { name: "readers".to_owned() }), &mut seen));
     }
 }

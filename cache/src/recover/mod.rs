@@ -128,6 +128,7 @@ impl Store {
         rows.extend(old.gateways().map(|row| Change::Gateway(Arc::new(bump.gateway(row)))));
         rows.extend(old.bookies().map(|row| Change::Bookie(Arc::new(bump.bookie(row)))));
         rows.extend(old.deleted_partitions().cloned().map(Change::Deleted));
+        rows.extend(old.groups().cloned().map(Change::Group));
         for topic in old.topics() {
             let mut topic = TopicRecord::clone(topic);
             topic.settings.quorum = options.quorum.unwrap_or(topic.settings.quorum);

@@ -83,6 +83,7 @@ impl Lost {
             settings: TopicSettings { retention_ms: Some(77), ..settings },
             internal: false,
         };
+        let settings = GroupSettings { consumer_session_timeout_ms: Some(9_000), ..GroupSettings::NONE };
         let rows = [
             Change::Cluster(Arc::new(cluster)),
             Change::Topic(Arc::new(topic)),
@@ -90,6 +91,7 @@ impl Lost {
             Change::Segment(Arc::new(row(&made(4), Some(&entries[3])))),
             Change::Segment(Arc::new(row(&made(5), None))),
             Change::Segment(Arc::new(row(&made(6), None))),
+            Change::Group(Arc::new(GroupRecord { name: "readers".to_owned(), settings })),
         ];
         let state = State::from_rows(40, WallMs(1_000), rows);
         Self { store, state, entries }
@@ -135,6 +137,8 @@ async fn a_cluster_is_put_together_from_its_bucket() {
     let state = &plan.state;
     let topic = state.topic_by_name("t").expect("there");
     assert_eq!((topic.settings.retention_ms, topic.partitions[0]), (Some(77), PartitionId(P)));
+    let group = state.group("readers").expect("there");
+    assert_eq!(group.settings.consumer_session_timeout_ms, Some(9_000));
     let cluster = state.cluster().expect("there");
     assert_eq!((cluster.id, cluster.incarnation, cluster.next_producer), (CLUSTER, 2, first_id(2)));
     let ns: Vec<u64> = state.chain(PartitionId(P)).map(|row| row.segment.n).collect();

@@ -5,6 +5,7 @@
 mod close;
 mod copies;
 mod format;
+mod groups;
 mod nodes;
 mod objects;
 mod ownership;

@@ -120,6 +120,11 @@ fn make(state: &State, d: Dice) -> Command {
             AddPartitions { topic: topic_id(u64::from(d.b % 4) + 1), total: u32::from(d.c % 5), validate_only: false }
                 .into()
         }
+        28 if d.c % 4 == 1 => {
+            let interval = (!d.b.is_multiple_of(5)).then(|| (1_000 + u32::from(d.b)).to_string());
+            let settings = vec![Setting { name: "consumer.heartbeat.interval.ms".to_owned(), value: interval }];
+            AlterGroup { name: format!("g{}", d.a % 3), settings, validate_only: d.c % 8 == 1 }.into()
+        }
         28 if d.c.is_multiple_of(4) => DeleteTopic { topic: topic_id(u64::from(d.b % 4) + 1) }.into(),
         28 => AlterTopic {
             topic: topic_id(2),
