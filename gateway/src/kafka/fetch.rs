@@ -284,7 +284,9 @@ fn respond(session: &Session, topics: Vec<(String, Uuid)>, asked: Vec<Asked>, ta
     let mut leaders = HashMap::new();
     for (asked, taken) in asked.into_iter().zip(taken) {
         let error_code = taken.error.as_ref().map_or(code::NONE, errors::read);
-        let high_watermark = taken.news.map_or(-1, |news| news.high_watermark);
+        // Where what is closed ends is not where the log ends: whoever reads up to the high watermark must not stop there.
+        let whole = asked.state.as_ref().is_ok_and(|following| !following.handle.closed_only);
+        let high_watermark = taken.news.filter(|_| whole).map_or(-1, |news| news.high_watermark);
         let moved = matches!(error_code, code::NOT_LEADER_OR_FOLLOWER | code::FENCED_LEADER_EPOCH);
         let current_leader = match asked.partition.filter(|_| moved) {
             Some(partition) => leaders.entry(partition).or_insert_with(|| leader(session, partition)).clone(),

@@ -83,6 +83,8 @@ async fn a_consumer_reads_what_is_closed_in_its_zone_and_the_rest_at_the_owner()
             true => fetch(&mut far, 11, "near", offset, &other).await,
         };
         assert_eq!(answer.preferred_read_replica, -1, "nobody is sent to and fro");
+        let end = if goes_to_owner { 100 } else { -1 };
+        assert_eq!((answer.high_watermark, answer.last_stable_offset), (end, end), "only the owner knows the end");
         if answer.error_code == code::OFFSET_NOT_AVAILABLE {
             assert!(answer.records.is_empty() && !goes_to_owner);
             goes_to_owner = true;
