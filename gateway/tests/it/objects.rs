@@ -13,6 +13,7 @@ async fn start(world: &mut World, name: &str) {
     let url = format!("file://{}", world.path("bucket").display());
     let change = |config: &mut esker_gateway::Config| {
         config.objects.url = url;
+        config.objects.share_wait = Interval::secs(0);
         config.objects.fold_segments = 2;
         config.objects.grave_grace = Interval::secs(1);
     };
