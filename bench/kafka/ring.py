@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Real Kafka clients against Esker. Each client writes with every codec that it has; every other client reads it back:
-the same records in the same order at the same offsets. Then what each admin client can do, times and idempotence.
+"""Real Kafka clients against Esker. Each client writes with every codec that it has; the one before it in the ring, and the
+native client, read it back: the same records in the same order at the same offsets. Then groups, what each admin client can
+do, times and idempotence.
 
     ring.py --esker target/release/esker            starts `esker standalone` in a temporary folder
     ring.py --esker ... --cluster esker-bench       the same against 3 bookies and 2 gateways
+    ring.py --esker ... --every-pair                all clients read what all wrote: three times as long
 Python packages: requirements.txt. kafkajs: `npm install` in the folder given with --node. A client that is missing is
 SKIPped with the reason. Exit status 0 only if nothing failed and at least one Kafka client ran."""
 
@@ -131,19 +133,23 @@ def main():
     parser.add_argument("--cluster", metavar="ESKER_BENCH")
     parser.add_argument("--node", default="node-clients", help="folder in which kafkajs is installed")
     parser.add_argument("--without", metavar="NAME,...", default="", help="clients that are left out")
+    parser.add_argument("--every-pair", action="store_true", help="all read what all wrote, not each what the next one wrote")
     arguments = parser.parse_args()
     left_out = [name for name in arguments.without.split(",") if name]
     ring, report, present = Ring(arguments), Report(), []
     try:
         for kind in (kind for kind in clients.ALL if kind.name not in left_out):
             report.check(f"{kind.name} is here", lambda: present.append(kind(ring)))
-        for writer in present:
+        for place, writer in enumerate(present):
+            # In a ring the one before reads, and the native client, through the other door.
+            readers = present if arguments.every_pair else [
+                reader for reader in present if reader is present[place - 1] or reader.name == "native"]
             plain = writer.name in clients.PLAIN_WRITERS
             for number, codec in enumerate(writer.codecs):
                 topic, written = f"ring-{writer.name}-{codec}", records(number, plain)
                 ring.run("topic", "create", topic, "--partitions", "2")
                 report.check(f"{writer.name} writes {codec}", lambda: writer.write(topic, 1, codec, written))
-                for reader in present:
+                for reader in readers:
                     expected = written if reader.name not in clients.BLURRING_READERS else [
                         (t, key or None, value or None, headers) for t, key, value, headers in written]
                     report.check(f"{reader.name} reads what {writer.name} wrote with {codec}",

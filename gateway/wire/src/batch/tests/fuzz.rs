@@ -191,7 +191,7 @@ fn handle(mut batch: Batch, random: &mut Random) {
 #[test]
 fn batches() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let (first, count) = (number("ESKER_FUZZ_SEED").unwrap_or(0), number("ESKER_FUZZ_INPUTS").unwrap_or(200_000));
+    let (first, count) = (number("ESKER_FUZZ_SEED").unwrap_or(0), number("ESKER_FUZZ_INPUTS").unwrap_or(450_000));
     let mut taken = 0u64;
     for seed in first..first + count {
         let _rerun = Rerun(seed);
