@@ -6,6 +6,7 @@
 mod backup;
 mod claim;
 pub mod config;
+mod directory;
 mod inspect;
 pub mod pools;
 pub mod reader;

@@ -43,6 +43,9 @@ pub struct Metrics {
     pub offload_backlog_segments: Gauge,
     pub offload_backlog_bytes: Gauge,
     pub offload_backlog_age_seconds: Gauge,
+    pub offload_waiting_segments: Gauge,
+    pub shared_objects: Counter,
+    pub shared_segments: Counter,
     pub throttled_ms: Counter,
     pub objects_deleted: Counter,
     pub objects_swept: Counter,
@@ -93,6 +96,9 @@ impl Metrics {
             offload_backlog_segments "offload_backlog_segments" "Closed segments that are not in the bucket yet";
             offload_backlog_bytes "offload_backlog_bytes" "Bytes of closed segments that are not in the bucket yet";
             offload_backlog_age_seconds "offload_backlog_age_seconds" "Since the oldest segment that is not in the bucket was closed";
+            offload_waiting_segments "offload_waiting_segments" "Small closed segments that wait for others to share an object with";
+            shared_objects "shared_objects" "Objects written with the segments of several partitions";
+            shared_segments "shared_segments" "Segments in those objects";
             throttled_ms "throttled_milliseconds" "Time that batches waited because bookies fill up while the bucket takes too little";
             objects_deleted "objects_deleted" "Objects and pages deleted from the bucket";
             objects_swept "objects_swept" "Objects and pages that nothing reached, deleted by the sweep";
@@ -140,6 +146,9 @@ impl Metrics {
             offload_backlog_segments: Gauge::default(),
             offload_backlog_bytes: Gauge::default(),
             offload_backlog_age_seconds: Gauge::default(),
+            offload_waiting_segments: Gauge::default(),
+            shared_objects: Counter::default(),
+            shared_segments: Counter::default(),
             throttled_ms: Counter::default(),
             objects_deleted: Counter::default(),
             objects_swept: Counter::default(),

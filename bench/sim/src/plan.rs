@@ -227,12 +227,25 @@ impl Plan {
         self.segment_bytes = *rng.pick(&[900, 2_000, 4_000]);
         self.batches += rng.range(2, 8);
         self.objects = Some(ObjectsPlan::draw(self, rng));
+        self.share_objects(&mut Rng::new(self.seed ^ 0x05aa_12ed));
         let often =
             [Fault::Retention, Fault::OwnerStorm, Fault::GatewayCrash, Fault::CommandUnknown, Fault::CommandLate];
         for fault in OF_THE_TIER.iter().chain(&often) {
             if rng.chance(350) {
                 self.faults = self.faults.with(*fault);
             }
+        }
+    }
+
+    /// A gateway's partitions write segments together: there must be several with records, on few gateways.
+    fn share_objects(&mut self, rng: &mut Rng) {
+        let unit = self.objects.map_or(1, |objects| objects.unit_ms);
+        if let Some(objects) = self.objects.as_mut().filter(|_| rng.chance(400)) {
+            objects.share_wait_ms = Some(unit * rng.range(0, 4) as i64);
+            self.gateways = 2;
+            self.partitions = rng.range(3, 4) as usize;
+            self.producers = self.partitions;
+            self.batches = self.batches.div_ceil(2).max(3);
         }
     }
 

@@ -88,6 +88,9 @@ cases! {
     /// A request to the store that its client heard no success of.
     StoreFailed,
     ObjectWritten,
+    /// Segments of several partitions were written into one object.
+    ObjectShared,
+    SharedObjectSwept,
     ObjectDamagedInPut,
     ObjectVerified,
     /// What was written is not there, or not the segment.

@@ -40,7 +40,8 @@ impl World {
         let Setup { folder, esker, bookies, store, keys } = &self.setup;
         let mut all = vec![
             format!("gateway.objects.url={store}"),
-            // Nothing waits for its age here.
+            // Nothing waits here, for its age or for others: an object is one segment.
+            "gateway.objects.share-below=0".to_owned(),
             "gateway.objects.fold-age=5s".to_owned(),
             "gateway.objects.fold-segments=16".to_owned(),
         ];

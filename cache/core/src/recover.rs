@@ -174,7 +174,8 @@ fn best_of(held: Vec<Held>, chain: &[Arc<ClosedSegment>], folded_to: u64) -> BTr
             continue;
         }
         let committed = known.and_then(|row| row.object.as_ref()).map(|place| place.key);
-        let rank = |key: ObjectKey| (committed == Some(key), key.incarnation, key.epoch, key.attempt);
+        // A shared object's epoch is that of the partition it is named after.
+        let rank = |key: ObjectKey| (committed == Some(key), key.incarnation, !key.shared, key.epoch, key.attempt);
         let better = best.get(&n).is_none_or(|held| rank(held.place.key) < rank(one.place.key));
         if better {
             best.insert(n, one);

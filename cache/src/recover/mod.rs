@@ -4,7 +4,9 @@
 //! may be left of the former cluster stops deleting when it sees the claim, and a plan stands on what it does not delete.
 
 mod partition;
+mod shared;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_cache_core::backup::BackupName;
@@ -14,6 +16,7 @@ use esker_types::{ObjectKey, PartitionId, Quorum, WallMs, first_id};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::store::{Class, Error, Kind, Store};
+use shared::Shared;
 
 const CLASS: Class = Class::Foreground;
 /// Partitions under way at once. Each may hold the names of all its objects.
@@ -99,10 +102,12 @@ impl Store {
             .topics()
             .flat_map(|topic| (0..).zip(&topic.partitions).map(|(index, id)| (topic.clone(), index, *id)))
             .collect();
+        let shared = Shared::find(self, &old, bump.incarnation).await?;
+        notes.extend(shared.notes.iter().cloned());
         let rebuilt = stream::iter(ids.into_iter().map(|(topic, index, id)| {
-            let (old, bump) = (&old, &bump);
+            let (old, bump, shared) = (&old, &bump, &shared);
             async move {
-                let (rebuilt, notes) = partition::rebuild(self, old, bump, &topic, id).await?;
+                let (rebuilt, notes) = partition::rebuild(self, old, bump, &topic, id, shared).await?;
                 Ok::<_, Error>((topic, index, rebuilt, notes))
             }
         }));
@@ -124,7 +129,10 @@ impl Store {
             );
         }
         let lives: Vec<u8> = std::iter::once(bump.from).chain(lives_without_backup.iter().copied()).collect();
-        let strange = self.strange_partitions(&lives, cluster.next_partition).await?;
+        let mut strange = self.strange_partitions(&lives, cluster.next_partition).await?;
+        for (id, objects, foreign) in shared.strange(cluster.next_partition) {
+            strange.entry(id).and_modify(|found| *found += foreign).or_insert(objects);
+        }
         rows.extend(old.gateways().map(|row| Change::Gateway(Arc::new(bump.gateway(row)))));
         rows.extend(old.bookies().map(|row| Change::Bookie(Arc::new(bump.bookie(row)))));
         rows.extend(old.deleted_partitions().cloned().map(Change::Deleted));
@@ -139,6 +147,7 @@ impl Store {
         rows.push(Change::Cluster(Arc::new(cluster)));
         let state = State::from_rows(0, WallMs(0), rows);
         let (taken, incarnation) = (old.wall(), options.incarnation);
+        let strange = strange.into_iter().collect();
         Ok(Plan { backup, taken, incarnation, state, partitions, bookies, lives_without_backup, strange, notes })
     }
 
@@ -189,10 +198,10 @@ impl Store {
         }))
     }
 
-    /// Partitions that have objects, and that were made by the backup's life, the first of `lives`, from `next` on, or by
+    /// Partitions that have objects of their own name, and that were made by the backup's life, the first of `lives`, from `next` on, or by
     /// one after it.
-    async fn strange_partitions(&self, lives: &[u8], next: u64) -> Result<Vec<(PartitionId, u64)>, Error> {
-        let mut found = Vec::new();
+    async fn strange_partitions(&self, lives: &[u8], next: u64) -> Result<BTreeMap<PartitionId, u64>, Error> {
+        let mut found = BTreeMap::new();
         for (at, life) in lives.iter().enumerate() {
             let (mut empty, mut id) = (0, if at == 0 { next } else { first_id(*life) });
             while empty < EMPTY_NUMBERS {
@@ -204,7 +213,7 @@ impl Store {
                 match objects {
                     0 => empty += 1,
                     _ => {
-                        found.push((strange, objects));
+                        found.insert(strange, objects);
                         empty = 0;
                     }
                 }

@@ -13,6 +13,7 @@ use esker_metadata_core::{
 use esker_types::{AllRules, ClusterId, ObjectKey, PageKey, PartitionId, SegmentId};
 
 use super::CLASS;
+use super::shared::Shared;
 use crate::inspect::Inspect;
 use crate::store::{Error, Kind, Store};
 
@@ -28,6 +29,7 @@ pub(super) async fn rebuild(
     bump: &Bump,
     topic: &TopicRecord,
     id: PartitionId,
+    shared: &Shared,
 ) -> Result<(Rebuilt, Vec<String>), Error> {
     let cluster = old.cluster().map_or(ClusterId::NIL, |cluster| cluster.id);
     let settings = topic.settings.effective();
@@ -47,8 +49,15 @@ pub(super) async fn rebuild(
             }
         }
     }
-    let mut bucket = Bucket { store, cluster, names, seen: BTreeMap::new(), notes: Vec::new() };
+    let (seen, notes) = (BTreeMap::new(), Vec::new());
+    let mut bucket = Bucket { store, cluster, names, shared: BTreeMap::new(), seen, notes };
     let root = bucket.root(record).await?;
+    // Without the manifest any object may hold what it listed.
+    let manifest_is_gone = root.as_ref().map(|(place, _)| &place.key) != record.root.as_ref().map(|place| &place.key);
+    for object in shared.of(store, id, manifest_is_gone).await? {
+        bucket.names.objects.insert(object.key, object.size);
+        bucket.shared.insert(object.key, object.segments.clone());
+    }
     loop {
         let found = Found { limited, ..bucket.found(record, &chain, root.as_ref()).await? };
         let rebuilt = recover::rebuild::<AllRules>(bump, record, &chain, found);
@@ -73,6 +82,8 @@ struct Bucket<'a> {
     store: &'a Store,
     cluster: ClusterId,
     names: Names,
+    /// Ordinals of the partition's segments in shared objects, whatever those are named after.
+    shared: BTreeMap<ObjectKey, Vec<u64>>,
     /// What objects that were read in full hold of the partition: nothing if they are damaged.
     seen: BTreeMap<ObjectKey, Vec<Held>>,
     notes: Vec<String>,
@@ -211,8 +222,13 @@ impl Bucket<'_> {
                 held.push(Held { facts: SegmentFacts::from(&**row), place: place.clone() });
             }
         }
-        let others: Vec<ObjectKey> = self.names.objects.keys().copied().filter(|key| key.n > folded_to).collect();
-        for key in others.into_iter().filter(|key| key.shared || !committed.contains(&key.n)) {
+        // A name says which segment is in an object; of a shared one it may be another partition's.
+        let wanted = |n: u64| n > folded_to && !committed.contains(&n);
+        let others = self.names.objects.keys().copied().filter(|key| match self.shared.get(key) {
+            Some(segments) => segments.iter().any(|n| wanted(*n)),
+            None => wanted(key.n),
+        });
+        for key in others.collect::<Vec<ObjectKey>>() {
             held.extend(
                 self.segments_of(&key, id)
                     .await?

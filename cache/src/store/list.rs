@@ -36,20 +36,29 @@ fn page_names(location: &Location) -> usize {
 }
 
 impl Store {
-    /// All objects below `folder`, ordered by key, page by page: each page has the time of a request. The caller bounds
-    /// what may stand there.
+    /// All objects below `folder`, ordered by key. The caller bounds what may stand there.
     ///
     /// # Errors
     /// See [`Kind`].
     pub async fn list_all(&self, folder: &str, class: Class) -> Result<Vec<Listed>, Error> {
-        let (limit, mut all) = (page_names(self.location()), Vec::new());
+        let mut all = Vec::new();
+        self.list_each(folder, class, |listed| all.push(listed)).await?;
+        Ok(all)
+    }
+
+    /// Shows `each` object below `folder`, ordered by key, page by page: each page has the time of a request.
+    ///
+    /// # Errors
+    /// See [`Kind`].
+    pub async fn list_each(&self, folder: &str, class: Class, mut each: impl FnMut(Listed)) -> Result<(), Error> {
+        let (limit, mut after) = (page_names(self.location()), None::<String>);
         loop {
-            let after = all.last().map(|listed: &Listed| listed.key.clone());
             let page = self.list(folder, after.as_deref(), limit, class).await?;
             let more = page.len() == limit;
-            all.extend(page);
+            after = page.last().map(|listed| listed.key.clone());
+            page.into_iter().for_each(&mut each);
             if !more {
-                return Ok(all);
+                return Ok(());
             }
         }
     }

@@ -228,3 +228,33 @@ async fn damaged_and_missing_objects_are_errors_and_nothing_else() {
     let missing = reader.footer(id(1), &world.entries[1].place, For::Tail).await.expect_err("gone");
     assert_eq!(missing.kind, Kind::NotFound, "{missing}");
 }
+
+/// The number of a block says nothing in an object of several segments: what is cached of one is never taken for another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_of_two_partitions_in_one_object_are_not_mixed_up_in_the_cache() {
+    let (stub, store) = stub().await;
+    // The same ordinal, as many entries, of the same size.
+    let segments = [5, 9].map(|partition| segment(partition, 3, 0, 30, 100_000, false));
+    let entries = offload(&store, CLUSTER, &segments).await.expect("written");
+    assert_eq!(entries[0].place.key, entries[1].place.key);
+    let pools = Pools::open(&Config::default(), &PoolMetrics::default()).await.expect("opened");
+    let reader = Reader::new(open(&stub.url("p")), pools, CLUSTER, ByteCount::mib(8));
+    let read = async |at: usize| {
+        let (segment, place) = (segments[at].facts.segment, &entries[at].place);
+        let footer = reader.footer(segment, place, For::Tail).await.expect("read");
+        let mut read = Vec::new();
+        for number in 0..footer.blocks.len() as u32 {
+            let block = reader.block(segment, place, &footer, number, For::Tail).await.expect("read");
+            read.extend(block.entries().map(|entry| entry.expect("whole").bytes));
+        }
+        read
+    };
+    for at in [0, 1] {
+        assert!(read(at).await == segments[at].entries, "cold");
+    }
+    let requests = stub.requests("GET");
+    for at in [1, 0, 1] {
+        assert!(read(at).await == segments[at].entries, "from memory");
+    }
+    assert_eq!(stub.requests("GET"), requests);
+}

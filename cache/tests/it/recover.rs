@@ -317,3 +317,72 @@ async fn what_a_recovery_gives_up_is_said() {
     let outcome = plan.partitions.iter().find(|outcome| outcome.topic.name == "t").expect("there");
     assert_eq!((outcome.report.log_start, outcome.report.retired.clone()), (50, Some(LostRange { from: 0, to: 50 })));
 }
+
+/// Segment `n` of 50 offsets of partition P, in an object that is named after a segment of another one.
+async fn share(lost: &Lost, first: MadeSegment, n: u64) -> Vec<LeafEntry> {
+    offload(&lost.store, CLUSTER, &[first, made(n)]).await.expect("written")
+}
+
+#[tokio::test]
+async fn segments_in_objects_of_other_names_are_found_and_foreign_ordinals_are_not_taken_for_own_ones() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let lost = Lost::new(dir.path()).await;
+    lost.back_up().await;
+    // The name says ordinal 2, which is folded here, of a partition that the backup does not know.
+    let strange = P + 100;
+    share(&lost, segment(strange, 2, 0, 2, 10, true), 6).await;
+    // And one whose name is this partition's, with a segment that nobody has to read again.
+    offload(&lost.store, CLUSTER, &[made(5), segment(P + 101, 1, 0, 2, 10, true)]).await.expect("written");
+    let plan = lost.plan().await;
+    let report = &plan.partitions[0].report;
+    assert_eq!((report.in_bucket_to, report.newer, report.segments), (300, 2, 6));
+    assert_eq!((report.missing.len(), plan.notes.len()), (0, 0), "{report:?} {:?}", plan.notes);
+    assert_eq!(plan.strange, [(PartitionId(strange), 1), (PartitionId(P + 101), 1)], "far behind the last known one");
+    let rows: Vec<(u64, bool)> = plan
+        .state
+        .chain(PartitionId(P))
+        .map(|row| (row.segment.n, row.object.as_ref().is_some_and(|place| place.key.shared)))
+        .collect();
+    assert_eq!(rows, [(4, false), (5, false), (6, true)]);
+    let record = plan.state.partition(PartitionId(P)).expect("there");
+    assert!(record.next_n >= first_id(2) && record.last.as_ref().is_some_and(|last| last.n == 6));
+}
+
+#[tokio::test]
+async fn a_shared_object_of_a_life_without_a_backup_comes_back_too() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let lost = Lost::new(dir.path()).await;
+    lost.back_up().await;
+    let began = 1 << 40;
+    let company = segment(first_id(2) + 4, first_id(2), 0, 2, 10, true);
+    let ours = segment(P, first_id(2), began, 5, 300, true);
+    offload(&lost.store, CLUSTER, &[company, ours]).await.expect("written");
+    let plan = lost.plan_life(3).await;
+    let report = &plan.partitions[0].report;
+    assert_eq!((report.in_bucket_to, report.newer, report.segments), (began + 50, 2, 6));
+    assert_eq!((plan.lives_without_backup.as_slice(), plan.notes.len()), (&[2][..], 0));
+    assert_eq!(plan.strange, [(PartitionId(first_id(2) + 4), 1)]);
+}
+
+#[tokio::test]
+async fn old_shared_objects_are_looked_into_only_when_a_manifest_is_gone() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut lost = Lost::new(dir.path()).await;
+    // The backup is two days younger than all objects: what it does not name was given up.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(2 * 86_400);
+    let later = later.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    lost.state = State::from_rows(41, WallMs(later), lost.state.rows());
+    lost.back_up().await;
+    share(&lost, segment(P - 3, 2, 0, 2, 10, true), 6).await;
+    let damaged = share(&lost, segment(P - 3, 9, 0, 2, 10, true), 3).await;
+    let file = dir.path().join(damaged[0].place.key.to_string());
+    let bytes = std::fs::read(&file).expect("there");
+    std::fs::write(&file, &bytes[..bytes.len() - 1]).expect("writable");
+    let plan = lost.plan().await;
+    assert_eq!((plan.partitions[0].report.in_bucket_to, plan.notes.len()), (250, 0), "{:?}", plan.notes);
+    let root = lost.state.partition(PartitionId(P)).and_then(|record| record.root.clone()).expect("folded");
+    lost.store.delete(&root.key.to_string(), Class::Background).await.expect("deleted");
+    let plan = lost.plan().await;
+    let report = &plan.partitions[0].report;
+    assert_eq!((report.in_bucket_to, report.segments, report.missing.len()), (300, 6, 0), "{report:?}");
+}

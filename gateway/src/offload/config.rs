@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use esker_types::units::Interval;
+use esker_cache_core::steps::{SHARE_SEGMENTS_MAX, Sharing};
+use esker_types::units::{ByteCount, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,15 @@ pub struct ObjectsConfig {
     /// Segments under way to the bucket at once. Each reads from bookies, compresses on one core, and holds some
     /// 40 MiB of memory.
     pub concurrency: u32,
+    /// Closed segments of fewer bytes go to the bucket several to an object, those of all partitions of a gateway
+    /// together: a request costs the same whatever it carries. 0: each has an object of its own.
+    pub share_below: ByteCount,
+    /// How long after it was closed a small segment waits for others. It is on bookies alone meanwhile, so this adds to
+    /// what is lost with all of them.
+    pub share_wait: Interval,
+    /// Bytes of segments in one shared object, from which they wait no longer. A larger object saves nothing more and is
+    /// kept until the last segment in it is deleted.
+    pub share_bytes: ByteCount,
     /// Segments of a partition that make it worth writing a manifest page.
     pub fold_segments: u32,
     /// Age at which fewer are folded too. Until then metadata holds their rows.
@@ -43,11 +53,19 @@ pub struct ObjectsConfig {
 /// Well above the time that an upload and its commit may take together.
 const SWEEP_AGE_MIN: Duration = Duration::from_secs(3_600);
 
+/// Of a quiet partition this is how much may be on bookies alone.
+const SHARE_WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// As much as a large segment.
+const SHARE_BYTES_MAX: ByteCount = ByteCount::gib(1);
+
 impl Default for ObjectsConfig {
     fn default() -> Self {
         Self {
             url: String::new(),
             concurrency: 2,
+            share_below: ByteCount::mib(8),
+            share_wait: Interval::secs(30),
+            share_bytes: ByteCount::mib(64),
             fold_segments: 64,
             fold_age: Interval::secs(3_600),
             grave_grace: Interval::secs(3_600),
@@ -67,9 +85,27 @@ impl ObjectsConfig {
         Marks { from: self.throttle_from.into(), to: self.throttle_to.into() }
     }
 
+    pub(super) fn sharing(&self) -> Sharing {
+        Sharing {
+            below: self.share_below.0,
+            wait_ms: i64::try_from(self.share_wait.0.as_millis()).unwrap_or(i64::MAX),
+            bytes_max: self.share_bytes.0,
+            segments_max: SHARE_SEGMENTS_MAX,
+        }
+    }
+
     pub fn validate(&self) -> Result<(), String> {
         if !(1..=64).contains(&self.concurrency) {
             return Err(format!("objects.concurrency must be between 1 and 64, it is {}", self.concurrency));
+        }
+        if self.share_below > self.share_bytes || self.share_bytes > SHARE_BYTES_MAX {
+            return Err(format!(
+                "objects.share-bytes is {}: must not be less than objects.share-below, {}, nor more than {SHARE_BYTES_MAX}",
+                self.share_bytes, self.share_below
+            ));
+        }
+        if self.share_wait.0 > SHARE_WAIT_MAX {
+            return Err(format!("objects.share-wait is {}: must be at most 1h", self.share_wait));
         }
         if !(1..=10_000).contains(&self.fold_segments) {
             return Err(format!("objects.fold-segments must be between 1 and 10000, it is {}", self.fold_segments));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_cache::{Class, For, Kind};
-use esker_cache_core::manifest::{Buried, Grave, Need, Page, PageRef, first_at_or_after, root_ref};
+use esker_cache_core::manifest::{Buried, BuriedObject, Grave, Need, Page, PageRef, first_at_or_after, root_ref};
 use esker_cache_core::steps::{EMPTY_MAX, Event};
 use esker_metadata_core::{DeleteBegin, PartitionInfo, RootPlace};
-use esker_types::{Offset, PageKey};
+use esker_types::{AllRules, ObjectKey, Offset, PageKey};
 
 use super::claim;
 use super::work::{Failure, Work};
@@ -29,7 +29,7 @@ impl Work {
             self.ours().await?;
             match &grave.what {
                 Buried::Page(page) => self.delete(page.key.to_string()).await?,
-                Buried::Object(object) => self.delete(object.key.to_string()).await?,
+                Buried::Object(object) => self.delete_object(&object.key).await?,
                 Buried::Tree(tree) => self.delete_tree(tree.page.clone()).await?,
             }
         }
@@ -60,8 +60,8 @@ impl Work {
             self.ours().await?;
             match &*page {
                 Page::Leaf(leaf) => {
-                    for entry in leaf.entries.iter().filter(|entry| !entry.place.key.shared) {
-                        self.delete(entry.place.key.to_string()).await?;
+                    for entry in &leaf.entries {
+                        self.delete_object(&entry.place.key).await?;
                     }
                 }
                 Page::Inner(inner) => todo.extend(inner.children.iter().map(|child| (child.clone(), false))),
@@ -73,6 +73,13 @@ impl Work {
 
     async fn ours(&self) -> Result<(), Failure> {
         claim::ours(&self.gateway, &self.bucket).await.map_err(Failure::Other)
+    }
+
+    async fn delete_object(&self, key: &ObjectKey) -> Result<(), Failure> {
+        match BuriedObject::deletes::<AllRules>(key) {
+            true => self.delete(key.to_string()).await,
+            false => Ok(()),
+        }
     }
 
     async fn delete(&self, key: String) -> Result<(), Failure> {

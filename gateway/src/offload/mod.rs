@@ -8,6 +8,7 @@ mod claim;
 mod config;
 mod copy;
 mod delete;
+mod share;
 mod spell;
 mod survey;
 mod sweep;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use esker_cache_core::steps::{Event, Policy, Step, Tier};
+use esker_cache_core::steps::{Event, Policy, Step, Tier, Waiting};
 use esker_metadata_core::{PartitionInfo, PartitionRecord};
 use esker_types::{AllRules, PartitionId, SessionId, WallMs};
 use futures_util::FutureExt;
@@ -35,7 +36,7 @@ pub use sweep::{Swept, sweep_page};
 use crate::gateway::Gateway;
 use crate::throttle;
 use spell::Spell;
-use work::{Failure, Work};
+use work::{Failed, Failure, Work};
 
 /// Least time between two looks at all partitions: news come in bursts.
 const LOOK_MIN: Duration = Duration::from_millis(50);
@@ -58,6 +59,10 @@ struct Slot {
     not_before: Instant,
     /// The record with which there was nothing to do.
     idle_with: Option<Arc<PartitionRecord>>,
+    /// The small segment that waits for company. Nothing else of the partition does.
+    waits: Option<Waiting>,
+    /// Its last step failed by itself: its segment must not keep others from the bucket.
+    alone: bool,
 }
 
 /// A step to be done.
@@ -68,12 +73,12 @@ struct Due {
     step: Step,
 }
 
+/// A step that is over; of several partitions if they wrote an object together.
 struct Done {
-    partition: PartitionId,
-    tier: Tier<AllRules>,
+    members: Vec<(PartitionId, Tier<AllRules>)>,
     /// The step used the bucket.
     stored: bool,
-    failure: Option<Failure>,
+    failed: Option<Failed>,
 }
 
 struct Driver {
@@ -84,6 +89,8 @@ struct Driver {
     places: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
     slots: HashMap<PartitionId, Slot>,
+    /// Whether the segments that wait come before all else at the next look: neither may keep the other out for ever.
+    sharing_first: bool,
     /// Where the last look stopped for want of a place: the next one begins there.
     from: PartitionId,
     spell: Spell,
@@ -107,6 +114,7 @@ pub async fn run(gateway: Arc<Gateway>, bucket: Bucket, tasks: TaskTracker, canc
         places,
         done,
         slots: HashMap::new(),
+        sharing_first: false,
         from: PartitionId(0),
         spell: Spell::default(),
         counted: None,
@@ -174,39 +182,50 @@ impl Driver {
         self.slots.retain(|id, slot| slot.tier.is_none() || ours.binary_search(id).is_ok());
         let at = ours.partition_point(|id| *id < self.from);
         ours.rotate_left(at);
+        self.sharing_first = !self.sharing_first;
+        if self.sharing_first {
+            self.share(session);
+        }
         for id in ours {
             let Ok(permit) = self.places.clone().try_acquire_owned() else {
                 self.from = id;
-                return;
+                break;
             };
             if let Some(due) = self.due(id, session) {
-                self.start(permit, due);
+                match self.small(&due) {
+                    Some(facts) => self.wait(due, &facts),
+                    None => self.start(permit, vec![due]),
+                }
             }
         }
+        self.share(session);
     }
 
     /// The next step of a partition, if it can be done now.
     fn due(&mut self, id: PartitionId, session: SessionId) -> Option<Due> {
-        let (gateway, now) = (&self.gateway, Instant::now());
         if let Some(slot) = self.slots.get(&id)
-            && (slot.tier.is_none() || now < slot.not_before)
+            && (slot.tier.is_none() || Instant::now() < slot.not_before)
         {
             let unchanged = |slot: &Slot| {
-                let record = gateway.view.read(|state| state.partition(id).cloned());
+                let record = self.gateway.view.read(|state| state.partition(id).cloned());
                 slot.idle_with.as_ref().zip(record).is_some_and(|(seen, record)| Arc::ptr_eq(seen, &record))
             };
             if slot.tier.is_none() || slot.idle_with.is_none() || unchanged(slot) {
                 return None;
             }
         }
+        self.next(id, session)
+    }
+
+    /// The next step of a partition, as metadata shows it now: what is named for it is named under an epoch that is ours.
+    fn next(&mut self, id: PartitionId, session: SessionId) -> Option<Due> {
+        let (gateway, now) = (&self.gateway, Instant::now());
         let objects = &gateway.config.objects;
-        let shortest = objects.grave_grace.0.min(objects.retention_interval.0).min(objects.fold_age.0);
-        let idle = (shortest / 4).clamp(LOOK_MIN, IDLE_MAX);
         let (info, policy): (PartitionInfo, Policy) =
             gateway.view.read(|state| survey::of(state, session, objects, id))?;
-        let fresh = || Slot { tier: Some(Tier::new(info.record.epoch)), failures: 0, not_before: now, idle_with: None };
-        let slot = self.slots.entry(id).or_insert_with(fresh);
+        let slot = self.slots.entry(id).or_insert_with(|| Slot::new(Tier::new(info.record.epoch), now));
         let mut tier = slot.tier.take()?;
+        slot.waits = None;
         if tier.epoch() != info.record.epoch {
             tier = Tier::new(info.record.epoch);
         }
@@ -216,64 +235,107 @@ impl Driver {
                 Some(Due { partition: id, tier, info, step })
             }
             None => {
-                (slot.tier, slot.not_before, slot.idle_with) = (Some(tier), now + idle, Some(info.record));
+                slot.rest(tier, info.record, idle(objects));
                 None
             }
         }
     }
 
-    fn start(&self, permit: OwnedSemaphorePermit, due: Due) {
+    fn start(&self, permit: OwnedSemaphorePermit, due: Vec<Due>) {
         let (work, done, cancel) = (self.work.clone(), self.done.clone(), self.cancel.clone());
         self.tasks.spawn(async move {
-            let Due { partition, mut tier, info, step } = due;
-            let stored = !matches!(step, Step::Propose(_));
+            let stored = due.iter().any(|due| !matches!(due.step, Step::Propose(_)));
+            let (mut members, mut steps) = (Vec::with_capacity(due.len()), Vec::with_capacity(due.len()));
+            for Due { partition, tier, info, step } in due {
+                members.push((partition, tier));
+                steps.push((info, step));
+            }
             // A panic is a bug of ours; it must not keep the partition from its next try.
-            let performing = AssertUnwindSafe(work.perform(&info, step)).catch_unwind();
+            let performing = AssertUnwindSafe(work.perform(steps)).catch_unwind();
             let Some(performed) = cancel.run_until_cancelled(performing).await else { return };
-            let failure = match performed {
-                Ok(Ok(event)) => {
+            let failed = match performed {
+                Ok(Ok(events)) => {
                     // What was refused is due again at once: it must wait like what failed.
-                    let refused = matches!(event, Some(Event::Rejected));
-                    event.into_iter().for_each(|event| tier.on(event));
-                    refused.then(|| Failure::other("metadata refused the step"))
+                    let refused = events.iter().any(|event| matches!(event, Some(Event::Rejected)));
+                    for ((_, tier), event) in members.iter_mut().zip(events) {
+                        event.into_iter().for_each(|event| tier.on(event));
+                    }
+                    refused.then(|| Failed { by: None, failure: Failure::other("metadata refused the step") })
                 }
-                Ok(Err(failure)) => Some(failure),
+                Ok(Err(failed)) => Some(failed),
                 Err(_) => {
                     work.gateway.metrics.alarms.inc();
-                    Some(Failure::other("a step panicked"))
+                    Some(Failed { by: None, failure: Failure::other("a step panicked") })
                 }
             };
             drop(permit);
-            let _ = done.send(Done { partition, tier, stored, failure }).await;
+            let _ = done.send(Done { members, stored, failed }).await;
         });
     }
 
     fn settle(&mut self, done: Done) {
-        let Some(slot) = self.slots.get_mut(&done.partition) else { return };
-        slot.tier = Some(done.tier);
-        let Some(failure) = done.failure else {
-            (slot.failures, slot.not_before) = (0, Instant::now());
-            if done.stored {
+        let Done { members, stored, failed } = done;
+        let Some(first) = members.first().map(|(id, _)| *id) else { return };
+        let Some(Failed { by, failure }) = failed else {
+            for (id, tier) in members {
+                self.slots.entry(id).and_modify(|slot| slot.went_well(tier));
+            }
+            if stored {
                 self.spell.worked();
             }
             return;
         };
         self.gateway.metrics.offload_failures.inc();
-        slot.failures = slot.failures.saturating_add(1);
+        let own = matches!(failure, Failure::Other(_));
+        // Between half of it and all: partitions that failed together do not come back together, but for those that
+        // share an object.
+        let spread = self.gateway.clock.now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ first.0;
         let most = self.gateway.config.objects.retry_max.0;
-        let wait = RETRY_MIN.saturating_mul(1 << slot.failures.min(16)).min(most);
-        // Between half of it and all: partitions that failed together do not come back together.
-        let spread = self.gateway.clock.now().0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ done.partition.0;
-        slot.not_before = Instant::now() + wait / 2 + wait.mul_f64((spread % 1_000) as f64 / 2_000.0);
+        let (mut culprit, mut tries) = (first, 0);
+        for (at, (id, tier)) in members.into_iter().enumerate() {
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            slot.tier = Some(tier);
+            if by.is_some_and(|by| by != at) {
+                // Not its fault: it finds other company.
+                slot.not_before = Instant::now();
+                continue;
+            }
+            slot.failures = slot.failures.saturating_add(1);
+            slot.alone |= own;
+            let wait = RETRY_MIN.saturating_mul(1 << slot.failures.min(16)).min(most);
+            slot.not_before = Instant::now() + wait / 2 + wait.mul_f64((spread % 1_000) as f64 / 2_000.0);
+            (culprit, tries) = (id, slot.failures);
+        }
         match failure {
             Failure::Store(error) => self.spell.failed(&error),
-            Failure::Other(reason) if slot.failures >= 4 && slot.failures.is_power_of_two() => {
-                let (partition, tries) = (done.partition, slot.failures);
-                tracing::warn!(%partition, tries, reason, "history of a partition can't move; it is tried again");
+            Failure::Other(reason) if tries >= 4 && tries.is_power_of_two() => {
+                tracing::warn!(partition = %culprit, tries, reason, "history of a partition can't move; it is tried again");
             }
             Failure::Other(reason) => {
-                tracing::debug!(partition = %done.partition, reason, "a step failed; it is tried again");
+                tracing::debug!(partition = %culprit, reason, "a step failed; it is tried again");
             }
         }
     }
+}
+
+impl Slot {
+    fn new(tier: Tier<AllRules>, now: Instant) -> Self {
+        Self { tier: Some(tier), failures: 0, not_before: now, idle_with: None, waits: None, alone: false }
+    }
+
+    /// Nothing is to be done until the record changes, or for so long.
+    fn rest(&mut self, tier: Tier<AllRules>, record: Arc<PartitionRecord>, idle: Duration) {
+        (self.tier, self.not_before, self.idle_with) = (Some(tier), Instant::now() + idle, Some(record));
+    }
+
+    fn went_well(&mut self, tier: Tier<AllRules>) {
+        (self.tier, self.not_before) = (Some(tier), Instant::now());
+        (self.failures, self.alone) = (0, false);
+    }
+}
+
+/// How long a partition without work is left alone unless its record changes.
+fn idle(objects: &ObjectsConfig) -> Duration {
+    let shortest = objects.grave_grace.0.min(objects.retention_interval.0).min(objects.fold_age.0);
+    (shortest / 4).clamp(LOOK_MIN, IDLE_MAX)
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use esker_cache::{Class, For};
+use esker_cache::{Class, For, Kind};
 use esker_cache_core::manifest::{Need, Page, PageRef};
+use esker_cache_core::object::{Directory, Identity};
 use esker_cache_core::steps::{Candidate, Verdict, candidate, doomed, parse, verdict};
 use esker_metadata_core::{Answer, PartitionQuery, Query};
 use esker_types::{AllRules, PageKey, PartitionId, WallMs};
@@ -185,6 +186,7 @@ pub async fn sweep_page(
         ..Swept::default()
     };
     let Some(first) = listed.iter().find_map(|object| parse(&object.key)) else { return Ok(swept) };
+    // All partitions by one read: a shared object is judged by several.
     up_to_date(gateway, first.partition()).await?;
     let mut pages = AtHand::default();
     let mut leaks = Vec::new();
@@ -248,12 +250,20 @@ impl AtHand {
         if self.0.len() > PAGES_MAX {
             self.0.clear();
         }
+        let mut directory = None;
         loop {
             let pages = |of: &PageRef| self.0.get(&of.key).cloned();
-            let judged = gateway.view.read(|state| verdict::<AllRules>(found, state, None, &pages));
-            let Need(of) = match judged {
+            let judged = gateway.view.read(|state| verdict::<AllRules>(found, state, directory.as_ref(), &pages));
+            let of = match judged {
+                Ok(Verdict::NeedsDirectory) => match directory_of(bucket, found).await? {
+                    Some(read) => {
+                        directory = Some(read);
+                        continue;
+                    }
+                    None => return Ok(false),
+                },
                 Ok(verdict) => return Ok(verdict == Verdict::Delete),
-                Err(need) => need,
+                Err(Need(of)) => of,
             };
             match bucket.reader.page(&of, For::Scan).await {
                 Ok(page) => drop(self.0.insert(of.key, page)),
@@ -264,6 +274,20 @@ impl AtHand {
                 }
             }
         }
+    }
+}
+
+/// What is in a shared object. None: that can't be read, and nothing can be said of it.
+async fn directory_of(bucket: &Bucket, found: &Candidate) -> Result<Option<Directory>, String> {
+    let Candidate::Object(key) = found else { return Ok(None) };
+    let identity = Identity { cluster: bucket.cluster, key: *key };
+    match bucket.store.directory(&identity, Class::Background).await {
+        Ok((directory, _)) => Ok(Some(directory)),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Damaged | Kind::Invalid) => {
+            tracing::debug!(%key, %error, "what a shared object holds is not known: it stays");
+            Ok(None)
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_cache::{Class, For, Kind};
 use esker_cache_core::manifest::{self, Edit, Need, Page, PageNames, PageRef};
+use esker_cache_core::object::SegmentFacts;
 use esker_cache_core::steps::{Event, Step};
 use esker_metadata_client::ProposeError;
 use esker_metadata_core::{Command, PartitionInfo, RootPlace, SetRoot};
-use esker_types::{ObjectKey, PageKey};
+use esker_types::{ObjectKey, PageKey, SegmentId};
 
 use super::Bucket;
+use super::copy::Source;
 use crate::gateway::Gateway;
 
 /// The step was not done, or nobody knows: it is tried again after a while.
@@ -38,6 +40,24 @@ impl From<esker_cache::Error> for Failure {
     }
 }
 
+/// Why an object was not written, and for which of its segments. None: the fault is none of theirs.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub by: Option<usize>,
+    pub failure: Failure,
+}
+
+impl Failed {
+    pub fn store(error: esker_cache::Error) -> Self {
+        Self { by: None, failure: error.into() }
+    }
+}
+
+fn source(info: &PartitionInfo, facts: SegmentFacts) -> Source {
+    let row = info.chain.iter().find(|row| row.segment == facts.segment);
+    Source { facts, copies: row.map(|row| row.holders.clone()).unwrap_or_default() }
+}
+
 pub(super) struct Work {
     pub gateway: Arc<Gateway>,
     pub bucket: Bucket,
@@ -47,20 +67,26 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub async fn perform(&self, info: &PartitionInfo, step: Step) -> Result<Option<Event>, Failure> {
+    /// One step of one partition, or the same object for several: see [`Work::share`].
+    pub async fn perform(&self, steps: Vec<(PartitionInfo, Step)>) -> Result<Vec<Option<Event>>, Failed> {
+        if let [(info, step)] = &steps[..] {
+            let performed = self.perform_one(info, step.clone()).await;
+            return performed.map(|event| vec![event]).map_err(|failure| Failed { by: Some(0), failure });
+        }
+        let writes = steps.iter().filter_map(|(info, step)| match step {
+            Step::Write(facts) => Some((info, *facts)),
+            _ => None,
+        });
+        let members: Vec<(&PartitionInfo, SegmentFacts)> = writes.collect();
+        assert_eq!(members.len(), steps.len(), "partitions share nothing but an object");
+        Ok(self.share(&members).await?.into_iter().map(Some).collect())
+    }
+
+    async fn perform_one(&self, info: &PartitionInfo, step: Step) -> Result<Option<Event>, Failure> {
         match step {
             Step::Write(facts) => {
-                let row = info.chain.iter().find(|row| row.segment == facts.segment);
-                let copies = row.map(|row| row.holders.clone()).unwrap_or_default();
-                let key = ObjectKey {
-                    incarnation: self.incarnation,
-                    partition: facts.segment.partition,
-                    n: facts.segment.n,
-                    epoch: info.record.epoch,
-                    attempt: self.names.fetch_add(1, Ordering::Relaxed),
-                    shared: false,
-                };
-                let place = self.write(facts, &copies, key).await?;
+                let places = self.write(&[source(info, facts)], self.object_name(info, facts.segment, false)).await;
+                let place = places.map_err(|failed| failed.failure)?.swap_remove(0);
                 self.gateway.metrics.offloaded_bytes.inc_by(place.size);
                 Ok(Some(Event::Written { n: facts.segment.n, place }))
             }
@@ -69,8 +95,10 @@ impl Work {
                 if self.whole(facts, &place).await? {
                     return Ok(Some(Event::Verified { n }));
                 }
-                // Nobody was told of it. What this delete misses is left to the sweep.
-                if let Err(error) = self.bucket.store.delete(&place.key.to_string(), Class::Background).await {
+                // Nobody was told of it, unless it is shared. What this delete misses is left to the sweep.
+                if !place.key.shared
+                    && let Err(error) = self.bucket.store.delete(&place.key.to_string(), Class::Background).await
+                {
                     tracing::debug!(%error, "an object that did not verify stays until the sweep");
                 }
                 Ok(Some(Event::Bad { n }))
@@ -93,6 +121,33 @@ impl Work {
                 self.empty(&root, upto_ver).await.map(|graves| Some(Event::Emptied(graves)))
             }
             Step::Retain { root, before, keep_bytes } => self.retain(info, &root, before, keep_bytes).await,
+        }
+    }
+
+    /// Writes the segments of several partitions into one object, named after the first. Each goes on from there by
+    /// itself. In the order of `members`, which is not empty.
+    async fn share(&self, members: &[(&PartitionInfo, SegmentFacts)]) -> Result<Vec<Event>, Failed> {
+        let (first, facts) = members[0];
+        let key = self.object_name(first, facts.segment, true);
+        let sources: Vec<Source> = members.iter().map(|(info, facts)| source(info, *facts)).collect();
+        let places = self.write(&sources, key).await?;
+        let metrics = &self.gateway.metrics;
+        metrics.offloaded_bytes.inc_by(places[0].size);
+        metrics.shared_objects.inc();
+        metrics.shared_segments.inc_by(places.len() as u64);
+        let written = members.iter().zip(places);
+        Ok(written.map(|((_, facts), place)| Event::Written { n: facts.segment.n, place }).collect())
+    }
+
+    /// A name that was never given out: this process holds the epoch, and counts.
+    fn object_name(&self, info: &PartitionInfo, first: SegmentId, shared: bool) -> ObjectKey {
+        ObjectKey {
+            incarnation: self.incarnation,
+            partition: first.partition,
+            n: first.n,
+            epoch: info.record.epoch,
+            attempt: self.names.fetch_add(1, Ordering::Relaxed),
+            shared,
         }
     }
 

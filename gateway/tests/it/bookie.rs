@@ -53,6 +53,14 @@ impl Disk {
         Bookie { cancel, task, held }
     }
 
+    /// What it holds of a partition changes places with `other`: with nothing it is lost, and comes back with the same call.
+    pub fn swap(&self, partition: PartitionId, other: &mut BTreeMap<SegmentId, Vec<Bytes>>) {
+        let mut held = self.held.lock();
+        for (segment, copy) in held.segments.iter_mut().filter(|(segment, _)| segment.partition == partition) {
+            std::mem::swap(&mut copy.entries, other.entry(*segment).or_default());
+        }
+    }
+
     fn add(&self, add: &Add) -> AddStatus {
         let mut held = self.held.lock();
         let max_epoch = held.epochs.get(&add.segment.partition).copied().unwrap_or_default();

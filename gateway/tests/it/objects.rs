@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use esker_client::{ReaderConfig, Start};
 use esker_metadata_client::View;
 use esker_metadata_core::PartitionRecord;
@@ -10,9 +12,14 @@ use crate::world::{World, numbered, producer, read_all, send, within};
 const Q32: Quorum = Quorum { write: 3, ack: 2 };
 
 async fn start(world: &mut World, name: &str) {
+    start_with(world, name, Interval::secs(0)).await;
+}
+
+async fn start_with(world: &mut World, name: &str, share_wait: Interval) {
     let url = format!("file://{}", world.path("bucket").display());
     let change = |config: &mut esker_gateway::Config| {
         config.objects.url = url;
+        config.objects.share_wait = share_wait;
         config.objects.fold_segments = 2;
         config.objects.grave_grace = Interval::secs(1);
     };
@@ -97,5 +104,47 @@ async fn any_gateway_serves_what_is_closed_while_the_owner_is_dead() {
             }
         }
         assert_eq!(next, written);
+    }
+}
+
+/// The first segment of a topic has an object.
+fn in_bucket(world: &World, topic: &str) -> bool {
+    let id = record(world, topic).id;
+    world.store.inspect(|state| state.chain(id).next().is_some_and(|row| row.object.is_some()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_no_bookie_serves_keeps_its_company_from_nothing() {
+    let mut world = World::new(3, Q32).await;
+    let topics = ["a", "lost", "z"];
+    for name in ["gateway-1", "gateway-2"] {
+        start_with(&mut world, name, Interval::secs(3_600)).await;
+    }
+    let client = world.client(&["gateway-1", "gateway-2"]).await;
+    for topic in topics {
+        client.admin().create_topic(topic, 1, &[]).await.expect("created");
+        within(send(&producer(&client), topic, 0, 0..20)).await;
+        // A move closes the segment, which then waits for company.
+        let to = if world.owner(topic, 0).as_deref() == Some("gateway-1") { "gateway-2" } else { "gateway-1" };
+        within(client.admin().move_partition(topic, 0, to)).await.expect("moves");
+    }
+    assert!(topics.iter().all(|topic| !in_bucket(&world, topic)));
+    let lost = record(&world, "lost").id;
+    let mut taken = vec![BTreeMap::new(); world.disks.len()];
+    let swap = |world: &World, taken: &mut Vec<BTreeMap<_, _>>| {
+        world.disks.iter().zip(taken).for_each(|(disk, taken)| disk.swap(lost, taken));
+    };
+    swap(&world, &mut taken);
+    for name in ["gateway-1", "gateway-2"] {
+        world.kill_gateway(name).await;
+    }
+    start(&mut world, "gateway-3").await;
+    until(&world, |world| in_bucket(world, "a") && in_bucket(world, "z")).await;
+    assert!(!in_bucket(&world, "lost"));
+    swap(&world, &mut taken);
+    until(&world, |world| in_bucket(world, "lost")).await;
+    let client = world.client(&["gateway-3"]).await;
+    for topic in topics {
+        assert_eq!(within(read_all(&client, topic, 0)).await, numbered(0..20));
     }
 }

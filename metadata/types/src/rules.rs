@@ -61,6 +61,10 @@ pub trait Rules: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     const SWEEP_BY_REACHABILITY: bool = true;
     /// R16: nothing is deleted before metadata has let go of it.
     const DELETE_AFTER_METADATA: bool = true;
+    /// R16: an object with segments of several partitions is deleted by the sweep alone, never by one partition's grave.
+    const GRAVES_SPARE_SHARED: bool = true;
+    /// 2.7: the sweep takes a shared object only if none of the segments in it is reached.
+    const SWEEP_ASKS_ALL_SEGMENTS: bool = true;
     /// R14: copies that have no record are set aside, and too many of them stop the collection.
     const ORPHANS_KEPT: bool = true;
     /// I9, 2.9: after a restore no ordinal of a segment is given out that the lost past may have used.

@@ -63,6 +63,8 @@ mutants! {
     DeleteEarly breaks DELETE_AFTER_METADATA, "delete before metadata";
     DeleteAtOnce breaks DELETE_AFTER_GRACE, "delete without a grace";
     SweepByRecord breaks SWEEP_BY_REACHABILITY, "sweep by record instead of reachability";
+    GraveOfShared breaks GRAVES_SPARE_SHARED, "a grave of a shared object deletes it";
+    FirstSegmentOnly breaks SWEEP_ASKS_ALL_SEGMENTS, "the sweep looks at a shared object's first segment only";
     OrphansDropped breaks ORPHANS_KEPT, "orphan mass-delete";
     CacheUnchecked breaks CACHE_CHECKED, "cache without CRC";
 }

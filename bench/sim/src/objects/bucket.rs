@@ -2,6 +2,7 @@
 //! damaged. What it holds it never loses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use esker_types::Time;
@@ -138,6 +139,18 @@ impl Bucket {
     pub fn rot(&mut self, name: &str, rng: &mut Rng) {
         if let Some(stored) = self.objects.get_mut(name) {
             (stored.bytes, stored.sound) = (damaged(&stored.bytes, rng), false);
+        }
+    }
+
+    /// One bit of these bytes changes after they were written.
+    pub fn rot_part(&mut self, name: &str, part: Range<usize>, rng: &mut Rng) {
+        if let Some(stored) = self.objects.get_mut(name) {
+            let mut bytes = stored.bytes.to_vec();
+            if let Some(part) = bytes.get_mut(part).filter(|part| !part.is_empty()) {
+                let at = rng.index(part.len());
+                part[at] ^= 1 << rng.below(8);
+                (stored.bytes, stored.sound) = (bytes.into(), false);
+            }
         }
     }
 }

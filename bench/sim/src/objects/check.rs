@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_cache_core::manifest::{Buried, Page};
+use esker_cache_core::object::Identity;
 use esker_cache_core::steps::{Candidate, parse};
 use esker_metadata_core::{ClosedSegment, Command, PartitionRecord, RootPlace, Unpin};
 use esker_types::{Offset, PageKey, PartitionId, Rules, SegmentId};
 
+use super::bucket::Stored;
+use super::format;
 use super::pages::Miss;
 use crate::sometimes::Case;
 use crate::world::World;
@@ -19,15 +22,21 @@ impl<R: Rules> World<R> {
         };
         self.cases.hit(Case::OffloadCommitted);
         let name = place.key.to_string();
-        if !self.objects.bucket.is_sound(&name) {
+        if !self.is_whole(place) {
             let text = format!("{}: {name} was committed and does not hold it", closed.segment);
             return self.oracle.fail("R12", text);
         }
         // The store damages it after it was verified, and before bookies may drop their copies.
         let objects = &mut self.objects;
         if !self.healed && objects.bucket.damages(&mut objects.rng) && objects.rng.chance(200) {
-            objects.bucket.rot(&name, &mut objects.rng);
-            objects.rotten.insert(place.key);
+            match place.key.shared {
+                // What others have in it may be on no bookie any more.
+                true => {
+                    let part = place.position as usize..(place.position + place.len) as usize;
+                    objects.bucket.rot_part(&name, part, &mut objects.rng);
+                }
+                false => objects.bucket.rot(&name, &mut objects.rng),
+            }
             self.cases.hit(Case::ObjectRotted);
         }
     }
@@ -65,13 +74,12 @@ impl<R: Rules> World<R> {
         if let Some(root) = &record.root {
             let tree = self.tree(root).map_err(|key| format!("page {key} of its manifest is not there"))?;
             for entry in tree.entries {
-                let sound = self.objects.bucket.is_sound(&entry.place.key.to_string());
-                places.insert(entry.base_offset, (entry.end_offset, sound));
+                places.insert(entry.base_offset, (entry.end_offset, self.is_whole(&entry.place)));
             }
         }
         for row in state.chain(partition) {
             let on_bookies = row.segment.n >= record.copies_from;
-            let sound = || row.object.as_ref().is_some_and(|o| self.objects.bucket.is_sound(&o.key.to_string()));
+            let sound = || row.object.as_ref().is_some_and(|place| self.is_whole(place));
             places.insert(row.base_offset, (row.end_offset, on_bookies || sound()));
         }
         let mut at = record.log_start;
@@ -163,14 +171,23 @@ impl<R: Rules> World<R> {
                 }));
             }
         }
-        let waits = |name: &str| match parse(name) {
-            Some(Candidate::Object(key)) => {
-                waiting.iter().any(|(p, first, last)| *p == key.partition && (*first..=*last).contains(&key.n))
-            }
+        let waits = |of: &SegmentId| {
+            waiting.iter().any(|(p, first, last)| *p == of.partition && (*first..=*last).contains(&of.n))
+        };
+        let stays = |name: &str, stored: &Stored| match parse(name) {
+            Some(Candidate::Object(key)) => match self.objects.shared.get(&key) {
+                // Nobody knows whose one is that came damaged.
+                Some(shared) => {
+                    let identity = Identity { cluster: self.cluster_id(), key };
+                    shared.segments.iter().any(waits) || format::directory(identity, &stored.bytes).is_none()
+                }
+                None => waits(&SegmentId { partition: key.partition, n: key.n }),
+            },
             _ => false,
         };
-        let names = self.objects.bucket.names().map(|(name, _)| name);
-        let leak = names.into_iter().find(|name| !wanted.contains(*name) && !waits(name)).cloned();
+        let mut stored = self.objects.bucket.names();
+        let leak = stored.find(|(name, stored)| !wanted.contains(*name) && !stays(name, stored));
+        let leak = leak.map(|(name, _)| name.clone());
         if let Some(name) = leak {
             self.oracle.fail("leak", format!("{name} is reached by nothing, and no sweep takes it"));
         }

@@ -10,37 +10,44 @@ use esker_types::SegmentId;
 /// So small that most objects have more than one block.
 const BLOCK_TARGET: usize = 1_500;
 
-/// None: the entries are not the segment that metadata closed.
-pub fn encode(identity: Identity, facts: SegmentFacts, entries: &[Bytes]) -> Option<(Bytes, ObjectPlace)> {
+/// None: the entries are not the segments that metadata closed.
+pub fn encode(identity: Identity, segments: &[(SegmentFacts, Vec<Bytes>)]) -> Option<(Bytes, Vec<ObjectPlace>)> {
     let mut encoder = Encoder::new(identity, EncoderOptions { block_target: BLOCK_TARGET, level: 1 });
-    encoder.begin(facts).ok()?;
-    entries.iter().try_for_each(|entry| encoder.push(entry)).ok()?;
-    encoder.end().ok()?;
+    for (facts, entries) in segments {
+        encoder.begin(*facts).ok()?;
+        entries.iter().try_for_each(|entry| encoder.push(entry)).ok()?;
+        encoder.end().ok()?;
+    }
     let finished = encoder.finish();
     let mut object = Vec::with_capacity(finished.len as usize);
     while let Some(chunk) = encoder.take() {
         object.extend_from_slice(&chunk);
     }
-    let place = finished.parts[0].place(identity.key, finished.len);
-    Some((object.into(), place))
+    let places = finished.parts.iter().map(|part| part.place(identity.key, finished.len)).collect();
+    Some((object.into(), places))
 }
 
-/// Whether `object` holds the segment, every entry of it.
+/// Whether `object` holds the segment, every entry of it; of a shared one nothing else is looked at.
 pub fn holds(identity: Identity, facts: SegmentFacts, place: &ObjectPlace, object: &Bytes) -> bool {
-    let size = object.len() as u64;
-    let Ok(trailer) = Trailer::parse(object, size) else { return false };
-    if trailer.identity != identity || size != place.size {
-        return false;
-    }
-    let end = object.len() - TRAILER_LEN;
-    let Some(directory) = object.get(trailer.directory_position as usize..end) else { return false };
-    let (Ok(directory), Some(footer)) =
-        (Directory::decode(&trailer, directory), footer(identity, facts.segment, place, object))
+    let Some((trailer, directory)) = directory(identity, object).filter(|(trailer, _)| trailer.len == place.size)
     else {
         return false;
     };
-    let Ok(mut verifier) = Verifier::new(&trailer, &directory, vec![footer], &[facts]) else { return false };
-    verifier.push(object.clone()).is_ok() && verifier.finish().is_ok()
+    let Some(footer) = footer(identity, facts.segment, place, object) else { return false };
+    let (verifier, from) = match place.key.shared {
+        true => (Verifier::place(&trailer, &directory, place, footer, &facts), place.position as usize),
+        false => (Verifier::new(&trailer, &directory, vec![footer], &[facts]), 0),
+    };
+    let Ok(mut verifier) = verifier else { return false };
+    verifier.push(object.slice(from.min(object.len())..)).is_ok() && verifier.finish().is_ok()
+}
+
+/// What the end of an object says of it.
+pub fn directory(identity: Identity, object: &Bytes) -> Option<(Trailer, Directory)> {
+    let trailer = Trailer::parse(object, object.len() as u64).ok().filter(|trailer| trailer.identity == identity)?;
+    let bytes = object.get(trailer.directory_position as usize..object.len() - TRAILER_LEN)?;
+    let directory = Directory::decode(&trailer, bytes).ok()?;
+    Some((trailer, directory))
 }
 
 pub fn footer(identity: Identity, segment: SegmentId, place: &ObjectPlace, object: &Bytes) -> Option<Footer> {

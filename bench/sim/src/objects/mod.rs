@@ -6,6 +6,7 @@ mod check;
 mod format;
 mod pages;
 mod read;
+mod share;
 mod sweep;
 mod tier;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_cache_core::manifest::Page;
-use esker_cache_core::steps::Policy;
+use esker_cache_core::steps::{Policy, Sharing};
 use esker_types::{ObjectKey, PageKey, PartitionId, Rules, SegmentId};
 
 use crate::metadata::WALL_START_MS;
@@ -24,6 +25,7 @@ use crate::world::World;
 
 pub use bucket::{Bucket, Late};
 pub use read::{BucketRead, Cache, Of};
+use share::Shared;
 pub use sweep::Sweep;
 pub use tier::Slot;
 
@@ -34,6 +36,8 @@ pub struct ObjectsPlan {
     pub fold_segments: usize,
     pub local_retention_ms: Option<i64>,
     pub keep_bytes: Option<u64>,
+    /// How long segments wait for others to share an object with. None: each has its own.
+    pub share_wait_ms: Option<i64>,
     /// Mean time of a request, microseconds.
     pub request_us: u64,
 }
@@ -46,6 +50,7 @@ impl ObjectsPlan {
             fold_segments: rng.range(1, 3) as usize,
             local_retention_ms: rng.chance(900).then(|| rng.range(0, 3) as i64 * unit_ms),
             keep_bytes: rng.chance(250).then(|| plan.segment_bytes * rng.range(1, 4)),
+            share_wait_ms: None,
             request_us: plan.metadata_us * rng.range(1, 4),
         }
     }
@@ -64,6 +69,12 @@ impl ObjectsPlan {
             give_up_ms: 20 * unit,
             empty_every_ms: 2 * unit,
         }
+    }
+
+    /// Small bounds, so that both are met.
+    pub fn sharing(&self, segment_bytes: u64) -> Option<Sharing> {
+        let wait_ms = self.share_wait_ms?;
+        Some(Sharing { below: u64::MAX, wait_ms, bytes_max: 4 * segment_bytes, segments_max: 3 })
     }
 
     /// How long a reader may go on with what it knows.
@@ -93,8 +104,8 @@ pub struct Objects {
     replaced: BTreeMap<(PartitionId, u64), i64>,
     /// When the last records of a partition's newest closed segment were deleted, ms of the wall clock.
     deleted_tails: BTreeMap<SegmentId, i64>,
-    /// Objects that changed after they were written.
-    rotten: BTreeSet<ObjectKey>,
+    /// What was written of each object with segments of several partitions.
+    shared: BTreeMap<ObjectKey, Shared>,
     /// Segments whose object was seen committed.
     committed: BTreeSet<SegmentId>,
     sweep: Sweep,
@@ -115,7 +126,7 @@ impl Objects {
             pages: BTreeMap::new(),
             replaced: BTreeMap::new(),
             deleted_tails: BTreeMap::new(),
-            rotten: BTreeSet::new(),
+            shared: BTreeMap::new(),
             committed: BTreeSet::new(),
             sweep: Sweep::default(),
             skipped_ms: 0,
@@ -143,7 +154,9 @@ impl<R: Rules> World<R> {
     pub(self) fn delete_held(&mut self, name: &str) {
         if self.objects.bucket.delete(name) {
             let partition = name.split('/').nth(1).and_then(|part| part.parse().ok()).map(PartitionId);
-            partition.into_iter().for_each(|partition| self.check_places(partition));
+            let company = name.parse().ok().and_then(|key| self.objects.shared.get(&key)).map(Shared::partitions);
+            let all = company.unwrap_or_else(|| partition.into_iter().collect());
+            all.into_iter().for_each(|partition| self.check_places(partition));
         }
     }
 

@@ -20,8 +20,8 @@ use crate::world::{What, World};
 /// Blocks that a gateway keeps.
 const CACHED_MAX: usize = 16;
 
-/// Stored blocks by object and number.
-pub type Cache = BTreeMap<(ObjectKey, u32), Bytes>;
+/// Stored blocks by object and first byte.
+pub type Cache = BTreeMap<(ObjectKey, u64), Bytes>;
 
 /// A read that a gateway is about to make.
 #[derive(Clone, Debug)]
@@ -147,7 +147,8 @@ impl<R: Rules> World<R> {
         number: u32,
         object: &Bytes,
     ) -> Option<Bytes> {
-        let (info, at) = (&footer.blocks[number as usize], (identity.key, number));
+        let info = &footer.blocks[number as usize];
+        let at = (identity.key, info.position);
         if let Some(cached) = self.gateways[g].cache.get(&at).cloned() {
             let rots = !self.healed && self.plan.faults.has(Fault::CacheRot) && self.objects.rng.chance(300);
             let cached = if rots { damaged(&cached, &mut self.objects.rng) } else { cached };

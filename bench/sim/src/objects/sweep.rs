@@ -1,10 +1,12 @@
 //! The leak sweep, by whoever runs it: list, then read metadata, then judge, then delete.
 
+use esker_cache_core::object::{Directory, Identity};
 use esker_cache_core::steps::{Candidate, Verdict, candidate, doomed, parse, verdict};
-use esker_types::Rules;
+use esker_types::{ObjectKey, Rules};
 
-use super::ObjectsPlan;
+use super::bucket::Got;
 use super::pages::Miss;
+use super::{ObjectsPlan, format};
 use crate::sometimes::Case;
 use crate::world::{What, World};
 
@@ -27,8 +29,7 @@ impl<R: Rules> World<R> {
                 if !self.healed && self.objects.rng.chance(50) {
                     break;
                 }
-                self.cases.hit(Case::Swept);
-                self.delete(&name);
+                self.sweep_away(&name);
             }
         } else if !self.objects.sweep.listed.is_empty() {
             self.judge();
@@ -61,10 +62,16 @@ impl<R: Rules> World<R> {
         for (name, found) in std::mem::take(&mut self.objects.sweep.listed) {
             // A linearizable read: the state of this moment.
             let state = self.metadata.state.clone();
-            match self.ask_pages(|pages| verdict::<R>(&found, &state, None, pages)) {
+            let mut judged = self.ask_pages(|pages| verdict::<R>(&found, &state, None, pages));
+            if let (Ok(Verdict::NeedsDirectory), Candidate::Object(key)) = (&judged, found)
+                && let Some(directory) = self.fetch_directory(key)
+            {
+                judged = self.ask_pages(|pages| verdict::<R>(&found, &state, Some(&directory), pages));
+            }
+            match judged {
                 Ok(Verdict::Delete) => self.objects.sweep.doomed.push(name),
                 // What can't be proved to be a leak stays.
-                Ok(Verdict::Keep) | Err(Miss::Failed | Miss::NotFound(_)) => {}
+                Ok(Verdict::Keep | Verdict::NeedsDirectory) | Err(Miss::Failed | Miss::NotFound(_)) => {}
             }
         }
     }
@@ -80,8 +87,25 @@ impl<R: Rules> World<R> {
         self.list(&plan);
         self.judge();
         for name in std::mem::take(&mut self.objects.sweep.doomed) {
-            self.cases.hit(Case::Swept);
-            self.delete(&name);
+            self.sweep_away(&name);
+        }
+    }
+
+    fn sweep_away(&mut self, name: &str) {
+        self.cases.hit(Case::Swept);
+        if matches!(parse(name), Some(Candidate::Object(key)) if key.shared) {
+            self.cases.hit(Case::SharedObjectSwept);
+        }
+        self.delete(name);
+    }
+
+    /// None: it can't be read now, or is damaged.
+    fn fetch_directory(&mut self, key: ObjectKey) -> Option<Directory> {
+        let (now, identity) = (self.queue.now(), Identity { cluster: self.cluster_id(), key });
+        let objects = &mut self.objects;
+        match objects.bucket.get(now, &key.to_string(), &mut objects.rng) {
+            Got::Bytes(object) => format::directory(identity, &object).map(|(_, directory)| directory),
+            Got::NotFound | Got::Failed => None,
         }
     }
 }

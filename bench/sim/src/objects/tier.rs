@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_cache_core::manifest::{Buried, Edit, Grave, Page, PageNames, PageRef, edit, first_at_or_after, root_ref};
+use esker_cache_core::manifest::{
+    Buried, BuriedObject, Edit, Grave, Page, PageNames, PageRef, edit, first_at_or_after, root_ref,
+};
 use esker_cache_core::object::{Identity, SegmentFacts};
-use esker_cache_core::steps::{EMPTY_MAX, Event, Step, Tier};
+use esker_cache_core::steps::{EMPTY_MAX, Event, Step, Tier, Waiting};
 use esker_gateway_core::partition::ProposeOutcome;
 use esker_metadata_core::{Command, DeleteBegin, ObjectPlace, PartitionInfo, RootPlace, SetRoot};
 use esker_types::{EntryId, Member, ObjectKey, PageKey, PartitionId, Rules, SegmentId, Time, WallMs};
@@ -34,16 +36,25 @@ pub struct Slot<R: Rules> {
     due: Option<Time>,
     /// Of the newest proposal.
     tag: u64,
+    /// The segment that waits for company.
+    pub(super) waits: Option<Waiting>,
+}
+
+impl<R: Rules> Slot<R> {
+    /// No step is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.doing.is_none()
+    }
 }
 
 impl<R: Rules> Default for Slot<R> {
     fn default() -> Self {
-        Self { tier: None, info: None, doing: None, due: None, tag: TAGS }
+        Self { tier: None, info: None, doing: None, due: None, tag: TAGS, waits: None }
     }
 }
 
 /// The rest of a step.
-enum Doing {
+pub(super) enum Doing {
     Put {
         n: u64,
         place: ObjectPlace,
@@ -102,13 +113,30 @@ impl<R: Rules> World<R> {
 
     fn next_step(&mut self, g: usize, id: PartitionId) {
         let Some(plan) = self.plan.objects else { return };
+        match self.step_of(g, id) {
+            None => {}
+            Some((_, Step::Write(facts))) if plan.share_wait_ms.is_some() => {
+                if let Some(hosted) = self.gateways[g].hosted.get_mut(&id) {
+                    hosted.tier.waits = Some(Waiting::from(&facts));
+                }
+                // Ages are reached without news.
+                self.arm_tier(g, id, plan.unit_ms as u64 * 1_000_000);
+                self.share(g);
+            }
+            Some((info, step)) => self.start(g, &info, step),
+        }
+    }
+
+    /// What is to be done for a partition now, if it is still this gateway's.
+    pub(super) fn step_of(&mut self, g: usize, id: PartitionId) -> Option<(PartitionInfo, Step)> {
+        let plan = self.plan.objects?;
         let wall = WallMs(self.wall_ms());
         let session = self.gateways[g].session;
-        let Some(hosted) = self.gateways[g].hosted.get_mut(&id) else { return };
-        let slot = &mut hosted.tier;
-        let Some(info) = slot.info.clone() else { return };
+        let slot = &mut self.gateways[g].hosted.get_mut(&id)?.tier;
+        slot.waits = None;
+        let info = slot.info.clone()?;
         if info.record.owner.as_ref().map(|owner| owner.session) != session {
-            return;
+            return None;
         }
         if slot.tier.as_ref().is_none_or(|tier| tier.epoch() != info.record.epoch) {
             slot.tier = Some(Tier::new(info.record.epoch));
@@ -116,17 +144,22 @@ impl<R: Rules> World<R> {
         let step = slot.tier.as_mut().and_then(|tier| tier.next(wall, &info, &plan.policy()));
         let Some(step) = step else {
             // Ages are reached without news.
-            return self.arm_tier(g, id, plan.unit_ms as u64 * 1_000_000);
+            self.arm_tier(g, id, plan.unit_ms as u64 * 1_000_000);
+            return None;
         };
         if self.trace.prints() {
             let text: String = format!("{step:?}").chars().take(300).collect();
             self.trace.say(self.queue.now(), format_args!("gateway {g} p{id} tier: {text}"));
         }
-        let doing = self.begin(g, &info, step);
-        self.keep_doing(g, id, doing);
+        Some((info, step))
     }
 
-    fn keep_doing(&mut self, g: usize, id: PartitionId, doing: Doing) {
+    pub(super) fn start(&mut self, g: usize, info: &PartitionInfo, step: Step) {
+        let doing = self.begin(g, info, step);
+        self.keep_doing(g, info.record.id, doing);
+    }
+
+    pub(super) fn keep_doing(&mut self, g: usize, id: PartitionId, doing: Doing) {
         let Some(plan) = self.plan.objects else { return };
         if let Doing::Proposed(_) = doing {
             if let Some(hosted) = self.gateways[g].hosted.get_mut(&id) {
@@ -270,28 +303,33 @@ impl<R: Rules> World<R> {
     fn begin_write(&mut self, g: usize, info: &PartitionInfo, facts: SegmentFacts) -> Option<Doing> {
         let row = info.chain.iter().find(|row| row.segment == facts.segment)?;
         let entries = self.read_segment_from(g, facts.segment, facts.last, &row.holders)?;
-        let gateway = &mut self.gateways[g];
-        gateway.names += 1;
-        let attempt = gateway.names;
-        let key = ObjectKey {
-            incarnation: self.incarnation(),
-            partition: facts.segment.partition,
-            n: facts.segment.n,
-            epoch: info.record.epoch,
-            attempt,
-            shared: false,
-        };
+        let key = self.object_name(g, info, facts.segment, false);
         let identity = Identity { cluster: self.cluster_id(), key };
-        let Some((object, place)) = format::encode(identity, facts, &entries) else {
+        let Some((object, mut places)) = format::encode(identity, &[(facts, entries)]) else {
             self.oracle.fail("R12", format!("{}: holders serve what is not the segment", facts.segment));
             return None;
         };
+        let place = places.swap_remove(0);
         self.claim_name(&key.to_string());
         Some(Doing::Put { n: facts.segment.n, place, object })
     }
 
+    pub(super) fn object_name(&mut self, g: usize, info: &PartitionInfo, first: SegmentId, shared: bool) -> ObjectKey {
+        let incarnation = self.incarnation();
+        let gateway = &mut self.gateways[g];
+        gateway.names += 1;
+        let (SegmentId { partition, n }, epoch, attempt) = (first, info.record.epoch, gateway.names);
+        ObjectKey { incarnation, partition, n, epoch, attempt, shared }
+    }
+
     /// As bookies that can be reached serve it now; none if an entry is on none of them.
-    fn read_segment_from(&self, g: usize, segment: SegmentId, last: EntryId, holders: &[Member]) -> Option<Vec<Bytes>> {
+    pub(super) fn read_segment_from(
+        &self,
+        g: usize,
+        segment: SegmentId,
+        last: EntryId,
+        holders: &[Member],
+    ) -> Option<Vec<Bytes>> {
         let here = Node::Gateway(g as u16);
         let reached: Vec<usize> = holders
             .iter()
@@ -372,7 +410,7 @@ impl<R: Rules> World<R> {
         for grave in &graves {
             match &grave.what {
                 Buried::Page(page) => left.push_back(page.key.to_string()),
-                Buried::Object(object) => left.push_back(object.key.to_string()),
+                Buried::Object(object) => left.extend(deleted_with_its_grave::<R>(&object.key)),
                 Buried::Tree(tree) => self.names_below(tree.page.clone(), &mut left)?,
             }
         }
@@ -394,7 +432,9 @@ impl<R: Rules> World<R> {
             };
             todo.push((of, true));
             match &*page {
-                Page::Leaf(leaf) => names.extend(leaf.entries.iter().map(|entry| entry.place.key.to_string())),
+                Page::Leaf(leaf) => {
+                    names.extend(leaf.entries.iter().filter_map(|entry| deleted_with_its_grave::<R>(&entry.place.key)));
+                }
                 Page::Inner(inner) => todo.extend(inner.children.iter().map(|child| (child.clone(), false))),
                 Page::Root(_) => {}
             }
@@ -421,4 +461,8 @@ impl<R: Rules> World<R> {
         }
         (start > record.log_start).then_some(start)
     }
+}
+
+fn deleted_with_its_grave<R: Rules>(key: &ObjectKey) -> Option<String> {
+    BuriedObject::deletes::<R>(key).then(|| key.to_string())
 }

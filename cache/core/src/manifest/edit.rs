@@ -71,7 +71,7 @@ pub fn edit(old: Option<&RootPlace>, change: &Edit, names: &mut PageNames, pages
     let mut draft = Draft { names, pages, written: Vec::new(), graves: Vec::new(), now: change.now, ver: root.ver };
     draft.retire(&mut root, change.log_start)?;
     draft.append(&mut root, &change.append)?;
-    for key in change.retired.iter().filter(|key| !key.shared) {
+    for key in &change.retired {
         draft.bury(Buried::Object(BuriedObject { key: *key }));
     }
     if let Some(old) = old {
@@ -175,7 +175,7 @@ impl<P: Pages> Draft<'_, P> {
                 if !worth_trimming(dead, leaf.entries.len()) {
                     return Ok(None);
                 }
-                for entry in leaf.entries[..dead].iter().filter(|entry| !entry.place.key.shared) {
+                for entry in &leaf.entries[..dead] {
                     self.bury(Buried::Object(BuriedObject { key: entry.place.key }));
                 }
                 Page::Leaf(Leaf { entries: leaf.entries[dead..].to_vec() })

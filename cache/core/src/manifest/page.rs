@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use esker_metadata_core::wire::{self, Wire};
 use esker_metadata_core::{ObjectPlace, RootPlace, messages, union};
-use esker_types::{ClusterId, EntryId, Epoch, ObjectKey, Offset, PageKey, WallMs, checksum};
+use esker_types::{ClusterId, EntryId, Epoch, ObjectKey, Offset, PageKey, Rules, WallMs, checksum};
 use prost::Message;
 
 use super::{GRAVES_MAX, HEIGHT_MAX, INNER_MAX, LEAF_MAX, PAGE_RAW_MAX, PAGE_VERSION, ROOT_MAX};
@@ -69,7 +69,7 @@ messages! {
 
     /// A single page that was replaced.
     pub struct BuriedPage { 1 key: PageKey = [message, required] }
-    /// The object of a retired segment.
+    /// The object of a retired segment. Of a shared one it is but a mark: see [`BuriedObject::deletes`].
     pub struct BuriedObject { 1 key: ObjectKey = [message, required] }
     /// A retired page with all below it, objects included.
     pub struct BuriedTree {
@@ -111,6 +111,15 @@ union! {
         1 Leaf(Leaf),
         2 Inner(Inner),
         3 Root(RootPage),
+    }
+}
+
+impl BuriedObject {
+    /// Whether the object of a retired segment goes with its grave. One that other partitions have segments in does not:
+    /// the sweep takes it when no part of it is reached, and until its grave is gone the part in it counts as reached,
+    /// for those who still read an older version.
+    pub fn deletes<R: Rules>(key: &ObjectKey) -> bool {
+        !key.shared || !R::GRAVES_SPARE_SHARED
     }
 }
 

@@ -17,7 +17,7 @@ mod verifier;
 pub use block::{Block, Codec, Entries, decode_block, unpack_block, verify_block, verify_cached};
 pub use encoder::{EncodeError, Encoder, EncoderOptions, Finished};
 pub use footer::{BlockInfo, Footer, SegmentFacts};
-pub use trailer::{Directory, Part, TRAILER_LEN, Trailer, head, parse_head};
+pub use trailer::{DIRECTORY_MAX, Directory, Part, TRAILER_LEN, Trailer, head, parse_head};
 pub use verifier::{Each, Verifier, VerifyError};
 
 use esker_types::{ClusterId, ObjectKey, SegmentId};

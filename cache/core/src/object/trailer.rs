@@ -15,6 +15,8 @@ const TRAILER_MAGIC: u32 = 0x544b_5345; // "ESKT"
 /// Bytes of the trailer, the last ones of every object.
 pub const TRAILER_LEN: usize = 88;
 const PART_LEN: usize = 48;
+/// Bytes of the largest directory.
+pub const DIRECTORY_MAX: usize = SEGMENTS_MAX * PART_LEN;
 
 /// The first [`HEAD_LEN`] bytes.
 pub fn head(identity: &Identity) -> Vec<u8> {
@@ -69,7 +71,7 @@ impl Trailer {
         };
         let end = trailer.directory_position.checked_add(u64::from(trailer.directory_len));
         let fits = end.and_then(|end| end.checked_add(TRAILER_LEN as u64)) == Some(trailer.len);
-        if trailer.len != object_len || !fits || trailer.directory_len as usize > SEGMENTS_MAX * PART_LEN {
+        if trailer.len != object_len || !fits || trailer.directory_len as usize > DIRECTORY_MAX {
             return FormatError::damaged(TRAILER, "it does not fit the object's length");
         }
         Ok(trailer)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
+use esker_metadata_core::ObjectPlace;
 use esker_types::entry::CHAIN_START;
 use esker_types::{Entry, EntryId, Offset, SegmentId, checksum};
 
@@ -68,13 +69,7 @@ impl Verifier {
             return Err(VerifyError::Segment(expected[0].segment));
         }
         for (facts, footer) in expected.iter().zip(&footers) {
-            let found = &footer.facts;
-            let same = (found.segment, found.seg_epoch, found.last, found.digest)
-                == (facts.segment, facts.seg_epoch, facts.last, facts.digest)
-                && (found.base_offset, found.end_offset) == (facts.base_offset, facts.end_offset);
-            if !same {
-                return Err(VerifyError::Segment(facts.segment));
-            }
+            is_segment(facts, footer)?;
         }
         let end = directory.parts.last().map_or(HEAD_LEN as u64, |part| part.position + part.len);
         Ok(Self::begin(trailer.identity, footers, 0, end))
@@ -87,6 +82,23 @@ impl Verifier {
         }
         let verifier = Self::begin(identity, vec![footer], part.position, part.position + part.len);
         Ok(Self { head_seen: true, ..verifier })
+    }
+
+    /// For the segment that metadata closed, at `place` of an object that holds others too. Push the bytes from
+    /// `place.position` on; the others are not read.
+    pub fn place(
+        trailer: &Trailer,
+        directory: &Directory,
+        place: &ObjectPlace,
+        footer: Footer,
+        expected: &SegmentFacts,
+    ) -> Result<Self, VerifyError> {
+        is_segment(expected, &footer)?;
+        let named = |part: &&Part| part.segment == expected.segment && part.place(place.key, trailer.len) == *place;
+        let Some(part) = directory.parts.iter().find(named) else {
+            return Ok(FormatError::damaged("object directory", "the segment is not where it should be")?);
+        };
+        Self::segment(trailer.identity, part, footer)
     }
 
     fn begin(identity: Identity, footers: Vec<Footer>, position: u64, end: u64) -> Self {
@@ -213,6 +225,14 @@ impl Verifier {
         (self.block, self.chain, self.next_entry, self.max_ts) = (0, CHAIN_START, 0, -1);
         self.next_offset = self.footers.front().map_or(0, |footer| footer.facts.base_offset);
     }
+}
+
+fn is_segment(facts: &SegmentFacts, footer: &Footer) -> Result<(), VerifyError> {
+    let found = &footer.facts;
+    let same = (found.segment, found.seg_epoch, found.last, found.digest)
+        == (facts.segment, facts.seg_epoch, facts.last, facts.digest)
+        && (found.base_offset, found.end_offset) == (facts.base_offset, facts.end_offset);
+    if same { Ok(()) } else { Err(VerifyError::Segment(facts.segment)) }
 }
 
 fn fits(part: &Part, footer: &Footer) -> bool {

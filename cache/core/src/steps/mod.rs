@@ -9,8 +9,10 @@
 //! again until the record shows it, or something else in its place. A process that dies loses nothing but work: its
 //! successor begins at the record, and what was written and not committed is left to the sweep.
 
+mod share;
 mod sweep;
 mod tier;
 
+pub use share::{SHARE_SEGMENTS_MAX, Sharing, Waiting, gather};
 pub use sweep::{Candidate, Verdict, candidate, doomed, parse, verdict};
 pub use tier::{EMPTY_MAX, Event, Policy, Step, Tier};

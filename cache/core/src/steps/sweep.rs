@@ -5,7 +5,7 @@
 //! have to be committed by a writer that holds the epoch and waited longer than the age between its PUT and its commit.
 
 use esker_metadata_core::{PartitionRecord, RootPlace, State};
-use esker_types::{ObjectKey, PageKey, PartitionId, Rules, WallMs};
+use esker_types::{ObjectKey, PageKey, PartitionId, Rules, SegmentId, WallMs};
 
 use crate::manifest::{Buried, Need, Page, Pages, RootPage, reaches, root_ref, tree_pages};
 use crate::object::Directory;
@@ -16,6 +16,9 @@ pub enum Verdict {
     Keep,
     /// Nothing reaches it, and nothing will.
     Delete,
+    /// The first segment of this shared object is reached by nothing: its directory says which others are in it. Ask
+    /// again with it; without it the object stays.
+    NeedsDirectory,
 }
 
 /// A name that the sweep may judge, if it is one of ours.
@@ -65,31 +68,33 @@ pub fn doomed(candidate: &Candidate, state: &State, grace_ms: i64) -> bool {
 }
 
 /// Judges one candidate by a state that was read, linearizably, after it was listed. `directory` is a shared object's
-/// own: only the segments in it can refer to it; without it, a shared object is kept.
+/// own: only the segments in it can refer to it. Most that are in use are kept for their first segment, without it.
 pub fn verdict<R: Rules>(
     candidate: &Candidate,
     state: &State,
     directory: Option<&Directory>,
     pages: &impl Pages,
 ) -> Result<Verdict, Need> {
-    let reached = match candidate {
-        Candidate::Page(key) => page_reached(key, state, pages)?,
-        Candidate::Object(key) if key.shared => match directory {
-            None => true,
-            Some(directory) => {
-                let mut reached = false;
-                for part in &directory.parts {
-                    reached |= object_reached::<R>(key, part.segment, state, pages)?;
-                }
-                reached
-            }
-        },
-        Candidate::Object(key) => {
-            let segment = esker_types::SegmentId { partition: key.partition, n: key.n };
-            object_reached::<R>(key, segment, state, pages)?
-        }
+    let key = match candidate {
+        Candidate::Page(key) => return Ok(judged(page_reached(key, state, pages)?)),
+        Candidate::Object(key) => key,
     };
-    Ok(if reached { Verdict::Keep } else { Verdict::Delete })
+    let first = SegmentId { partition: key.partition, n: key.n };
+    let reached = object_reached::<R>(key, first, state, pages)?;
+    if reached || !key.shared || !R::SWEEP_ASKS_ALL_SEGMENTS {
+        return Ok(judged(reached));
+    }
+    let Some(directory) = directory else { return Ok(Verdict::NeedsDirectory) };
+    for part in directory.parts.iter().filter(|part| part.segment != first) {
+        if object_reached::<R>(key, part.segment, state, pages)? {
+            return Ok(Verdict::Keep);
+        }
+    }
+    Ok(Verdict::Delete)
+}
+
+fn judged(reached: bool) -> Verdict {
+    if reached { Verdict::Keep } else { Verdict::Delete }
 }
 
 /// The versions that somebody may still read: the current one, and those that are held. What a void pin held may be gone
@@ -101,7 +106,7 @@ fn roots(partition: &PartitionRecord, wall: WallMs) -> impl Iterator<Item = &Roo
 
 fn object_reached<R: Rules>(
     key: &ObjectKey,
-    segment: esker_types::SegmentId,
+    segment: SegmentId,
     state: &State,
     pages: &impl Pages,
 ) -> Result<bool, Need> {
@@ -121,18 +126,19 @@ fn object_reached<R: Rules>(
         let page = pages.page(&of).ok_or(Need(of))?;
         // A root that is no root can't prove that nothing is reached.
         let Page::Root(root) = &*page else { return Ok(true) };
-        if reaches(root, segment.n, key, pages)? || object_buried(root, key) {
+        if reaches(root, segment.n, key, pages)? || object_buried(root, key, segment.n) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// What lies in a grave is deleted by its own partition, which knows the grace.
-fn object_buried(root: &RootPage, key: &ObjectKey) -> bool {
+/// What lies in a grave is deleted by its own partition, which knows the grace; or not at all, if it is shared: then the
+/// grave says that the grace of this partition's segment `n` in it is not over.
+fn object_buried(root: &RootPage, key: &ObjectKey, n: u64) -> bool {
     root.graveyard.iter().any(|grave| match &grave.what {
         Buried::Object(object) => object.key == *key,
-        Buried::Tree(tree) => (tree.page.first_n..=tree.page.last_n).contains(&key.n),
+        Buried::Tree(tree) => (tree.page.first_n..=tree.page.last_n).contains(&n),
         Buried::Page(_) => false,
     })
 }

@@ -179,8 +179,9 @@ impl<R: Rules> Tier<R> {
             .or_else(|| self.fold(wall, info, policy))
             .or_else(|| self.drop_copies(wall, info, policy))
             .or_else(|| self.retain(wall, info, policy))
-            .or_else(|| self.write(wall, info, policy))
             .or_else(|| self.empty(wall, info, policy))
+            // The last: a small segment waits for others to share an object with, and nothing may wait with it.
+            .or_else(|| self.write(wall, info, policy))
     }
 
     /// Remembers since when versions are current; a handful of them, a part of the grace apart.

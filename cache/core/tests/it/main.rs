@@ -7,4 +7,5 @@ mod manifest;
 mod object;
 mod recover;
 mod samples;
+mod shared;
 mod steps;

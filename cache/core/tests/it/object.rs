@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use esker_cache_core::object::*;
+use esker_metadata_core::ObjectPlace;
 use esker_types::*;
 
 use crate::samples::*;
@@ -83,6 +84,33 @@ fn a_verifier_takes_any_pieces_and_asks_for_the_blocks_only() {
     assert!(matches!(short.finish(), Err(VerifyError::Short { .. })));
     let other = SegmentFacts { digest: 1, ..facts[1] };
     assert!(Verifier::new(&trailer, &directory, footers, &[facts[0], other]).is_err(), "not what metadata closed");
+}
+
+#[test]
+fn one_segment_of_a_shared_object_is_proved_without_the_others() {
+    let segments = [segment(4, 100, &payloads(40)), segment(5, 300, &payloads(60)), segment(9, 900, &payloads(20))];
+    let shared = Identity { key: ObjectKey { shared: true, ..object_key(4) }, ..identity(4) };
+    let (object, finished) = encode(shared, 4_096, &segments);
+    let (trailer, directory, footers) = index(&object).unwrap();
+    let place = finished.parts[1].place(shared.key, finished.len);
+    let verify = |object: &[u8], place: &ObjectPlace, facts: &SegmentFacts| -> Result<(), VerifyError> {
+        let mut verifier = Verifier::place(&trailer, &directory, place, footers[1].clone(), facts)?;
+        let end = verifier.needs_up_to();
+        assert_eq!(end, finished.parts[1].position + finished.parts[1].len);
+        verifier.push(Bytes::copy_from_slice(&object[place.position as usize..end as usize]))?;
+        verifier.finish()
+    };
+    let facts = segments[1].0;
+    assert_eq!(verify(&object, &place, &facts), Ok(()));
+    let mut damaged = object.clone();
+    damaged[finished.parts[0].position as usize] ^= 1;
+    damaged[finished.parts[2].position as usize] ^= 1;
+    assert_eq!(verify(&damaged, &place, &facts), Ok(()), "what others have in it is not its affair");
+    damaged[finished.parts[1].position as usize + 7] ^= 1;
+    assert!(verify(&damaged, &place, &facts).is_err());
+    assert!(verify(&object, &place, &SegmentFacts { digest: 1, ..facts }).is_err(), "not what metadata closed");
+    let elsewhere = finished.parts[0].place(shared.key, finished.len);
+    assert!(verify(&object, &elsewhere, &facts).is_err(), "metadata would keep a place that it is not at");
 }
 
 #[test]

@@ -144,8 +144,12 @@ fn check(ask: Ask<'_>, topic: &str, report: &Value, before: &[Value], folder: &P
     assert!(Some(new) == goes_on_at && before.iter().all(|record| offset(record) < new), "no offset twice");
 }
 
-const SETTINGS: [&str; 3] =
-    ["gateway.objects.fold-segments=3", "gateway.objects.fold-age=1s", "metadata.objects.snapshot-interval=1s"];
+const SETTINGS: [&str; 4] = [
+    "gateway.objects.share-wait=0s",
+    "gateway.objects.fold-segments=3",
+    "gateway.objects.fold-age=1s",
+    "metadata.objects.snapshot-interval=1s",
+];
 
 fn create(ask: Ask<'_>, topic: &str) {
     let create = ["topic", "create", topic, "--partitions", "2", "--config", "retention.bytes=999999999"];

@@ -29,6 +29,8 @@ impl Standalone {
         let data = folder.path().join("data").to_string_lossy().into_owned();
         process.args =
             ["--data", &data, "--quic", &quic, "--kafka", "127.0.0.1:0", "--http", &http].map(str::to_owned).to_vec();
+        // What is small goes to the bucket as soon as it is closed.
+        process.args.extend(["--set", "gateway.objects.share-wait=0s"].map(str::to_owned));
         process.args.extend(extra.iter().map(|arg| arg.to_string()));
         // Of the S3 server in this process, which takes any.
         let key = |name: &str| (name.to_owned(), "k".to_owned());
@@ -42,6 +44,16 @@ impl Standalone {
     pub async fn restart(&mut self) {
         self.process.spawn().expect("spawned");
         self.process.wait_ready().await.expect("ready");
+    }
+
+    /// From the next start on `key` has this value.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let args = &mut self.process.args;
+        let begins = format!("{key}=");
+        if let Some(at) = args.iter().position(|arg| arg.starts_with(&begins)) {
+            args.drain(at - 1..=at);
+        }
+        args.extend(["--set".to_owned(), format!("{begins}{value}")]);
     }
 
     /// SIGKILL, and waits until it is gone.

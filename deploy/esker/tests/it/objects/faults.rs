@@ -10,7 +10,9 @@ use super::{RUN, consume, create, noise, produce, produce_segments, segments, se
 use crate::support::Standalone;
 
 /// Deadlines that a test can wait for.
-const QUICK: [&str; 11] = [
+const QUICK: [&str; 12] = [
+    // What did not verify is deleted at once, and not by a sweep a day later.
+    "gateway.objects.share-below=0",
     "gateway.objects.fold-segments=2",
     // Graves are tidied at rest too, so that the next ones are emptied.
     "gateway.objects.fold-age=1s",

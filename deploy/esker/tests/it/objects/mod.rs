@@ -5,6 +5,7 @@ mod faults;
 mod kill;
 mod owner;
 mod replay;
+mod shared;
 
 use std::path::Path;
 

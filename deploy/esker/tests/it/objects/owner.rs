@@ -37,6 +37,8 @@ impl Gateways {
     async fn start(url: &str) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let quick = [
+            // Each partition's objects are below a folder of its own.
+            "share-below=0",
             "fold-segments=2",
             "fold-age=1s",
             "retention-interval=1s",
