@@ -127,6 +127,8 @@ async fn measure(plan: &Plan, world: &mut World, tell: &mut impl FnMut(&str)) ->
         let replay = rate(history::replay(&client, &stored, &digests).await?);
         let gb = stored_bytes as f64 / 1e9;
         let cpu = meter.spent().into_iter().map(|(role, seconds)| (role, seconds / gb)).collect();
+        // Told at once: what comes after it may take long.
+        tell(&format!("round {round}: bare {:.0} MB/s, cold {:.0} MB/s", bare / 1e6, replay / 1e6));
         rounds.push(Round { bare, replay, ratio: replay / bare, cpu_seconds_per_gb: cpu });
         client.close().await;
     }

@@ -198,8 +198,8 @@ impl Store {
         }))
     }
 
-    /// Partitions that have objects of their own name, and that were made by the backup's life, the first of `lives`, from `next` on, or by
-    /// one after it.
+    /// Partitions that have objects of their own name, and that were made by the backup's life, the first of `lives`,
+    /// from `next` on, or by one after it.
     async fn strange_partitions(&self, lives: &[u8], next: u64) -> Result<BTreeMap<PartitionId, u64>, Error> {
         let mut found = BTreeMap::new();
         for (at, life) in lives.iter().enumerate() {

@@ -133,6 +133,7 @@ impl Work {
         }
         Ok(verifier.finish().is_ok())
     }
+
     /// Bytes of an object of which `end`, the last ones, were read before.
     async fn near_end(&self, key: &str, end: &Bytes, size: u64, range: Range<u64>) -> Result<Bytes, Failure> {
         let have = size - end.len() as u64;
