@@ -8,7 +8,6 @@
 # repository's own build. Wanted: cargo (it brings librdkafka's source in the package rdkafka-sys), make, g++, zlib, OpenSSL,
 # libzstd and RapidJSON with headers, and Java with Maven (Apache Kafka, and its console tools, which some tests call).
 set -euo pipefail
-cd "$(dirname "$0")"
 version=4.10.0+2.12.1
 what=${1:?esker ESKER, kafka, source or table}
 shift
@@ -17,6 +16,7 @@ if [ "$what" = esker ]; then
     esker=$(realpath "${1:?give the esker program}")
     shift
 fi
+cd "$(dirname "$0")"
 folder=${ESKER_LIBRDKAFKA:-$(realpath ../..)/target/librdkafka}
 mkdir -p "$folder/results"
 
