@@ -5,7 +5,9 @@ use esker_kafka::{Api, Request, Response, api_versions, code};
 use super::connection::Counted;
 use super::replay::Replays;
 use super::session::{Call, Session};
-use super::{cluster, configs, epochs, fetch, groups, log_dirs, metadata, offsets, partitions, producers, topics};
+use super::{
+    cluster, configs, epochs, fetch, groups, log_dirs, metadata, near, offsets, partitions, producers, topics,
+};
 
 /// What is advertised. An API stands here when all its versions are whole, not before: clients use at once what they see.
 const SERVED: &[Api] = &[
@@ -58,7 +60,10 @@ pub async fn answer(
     request: Request,
 ) -> (Response, Option<Counted>) {
     let response = match request {
-        Request::Fetch(r) => {
+        Request::Fetch(mut r) => {
+            if call.version < near::FETCH_VERSION_MIN {
+                r.rack_id.clear();
+            }
             let (response, room) = fetch::answer(session, replays, r).await;
             return (Response::Fetch(response), room);
         }

@@ -21,6 +21,9 @@ use super::brokers::{Broker, broker};
 use super::session::Session;
 use crate::partition::{Handle, News};
 
+/// Consumers of older versions stay at the owner: librdkafka before 2.1 takes OFFSET_NOT_AVAILABLE for a replica that is about to
+/// catch up, and asks it again for minutes.
+pub const FETCH_VERSION_MIN: i16 = 12;
 /// A client that was sent away and comes back is served by the owner for so long: where it was sent it could not read, or it
 /// has read to the end. librdkafka does not like to be sent away more often either.
 const BACK: Duration = Duration::from_secs(60);

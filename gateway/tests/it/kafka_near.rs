@@ -45,7 +45,7 @@ async fn fetch(kafka: &mut Kafka, version: i16, topic: &str, offset: i64, rack: 
 
 /// Asks until the other gateway has heard that something is closed.
 async fn until_known(near: &mut Kafka, topic: &str, rack: &str) {
-    within(async { while fetch(near, 11, topic, 0, rack).await.error_code != code::NONE {} }).await;
+    within(async { while fetch(near, 12, topic, 0, rack).await.error_code != code::NONE {} }).await;
 }
 
 /// The broker id of a gateway, as clients are told it.
@@ -71,7 +71,7 @@ async fn a_consumer_reads_what_is_closed_in_its_zone_and_the_rest_at_the_owner()
 
     until_known(&mut near, "near", &other).await;
 
-    let sent = fetch(&mut far, 11, "near", 0, &other).await;
+    let sent = fetch(&mut far, 12, "near", 0, &other).await;
     assert_eq!((sent.error_code, sent.preferred_read_replica), (code::NONE, other_id));
     assert!(sent.records.is_empty() && sent.high_watermark == 100);
 
@@ -79,8 +79,8 @@ async fn a_consumer_reads_what_is_closed_in_its_zone_and_the_rest_at_the_owner()
     let mut goes_to_owner = false;
     while offset < 100 {
         let answer = match goes_to_owner {
-            false => fetch(&mut near, 11, "near", offset, &other).await,
-            true => fetch(&mut far, 11, "near", offset, &other).await,
+            false => fetch(&mut near, 12, "near", offset, &other).await,
+            true => fetch(&mut far, 12, "near", offset, &other).await,
         };
         assert_eq!(answer.preferred_read_replica, -1, "nobody is sent to and fro");
         let end = if goes_to_owner { 100 } else { -1 };
@@ -109,21 +109,23 @@ async fn only_consumers_of_another_zone_with_a_gateway_are_sent_away_and_only_on
     let mut far = Kafka::connect(&world, &owner).await;
     write(&mut far, "once", 40).await;
     for rack in ["", "nowhere", owner.as_str()] {
-        let here = fetch(&mut far, 11, "once", 0, rack).await;
+        let here = fetch(&mut far, 12, "once", 0, rack).await;
         assert_eq!(here.preferred_read_replica, -1, "rack {rack:?}");
         assert_eq!(values(&here.records)[0].0, 0);
     }
-    // What no version below 11 can say is not acted on.
+    // What no version below 11 can say is not acted on, and clients of version 11 might not come back.
     assert_eq!(values(&fetch(&mut far, 10, "once", 0, "").await.records)[0].0, 0);
+    let stays = fetch(&mut far, 11, "once", 0, &other).await;
+    assert_eq!((stays.preferred_read_replica, values(&stays.records)[0].0), (-1, 0));
     // The end is written here: nobody need go away for it.
-    assert_eq!(fetch(&mut far, 11, "once", 40, &other).await.preferred_read_replica, -1);
+    assert_eq!(fetch(&mut far, 12, "once", 40, &other).await.preferred_read_replica, -1);
     let other_id = id_of(&mut far, &world, &other).await;
     assert_eq!(fetch(&mut far, 12, "once", 0, &other).await.preferred_read_replica, other_id);
     // Back so soon: it could not read there.
     let here = fetch(&mut far, 12, "once", 0, &other).await;
     assert_eq!((here.preferred_read_replica, values(&here.records)[0].0), (-1, 0));
     let mut again = Kafka::connect(&world, &owner).await;
-    assert_eq!(fetch(&mut again, 11, "once", 0, &other).await.preferred_read_replica, other_id);
+    assert_eq!(fetch(&mut again, 12, "once", 0, &other).await.preferred_read_replica, other_id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,19 +138,19 @@ async fn the_other_gateway_never_says_that_an_offset_is_out_of_range() {
     write(&mut far, "range", 40).await;
     until_known(&mut near, "range", &other).await;
     for offset in [-5, 40, 41, i64::MAX] {
-        let answer = fetch(&mut near, 11, "range", offset, &other).await;
+        let answer = fetch(&mut near, 12, "range", offset, &other).await;
         assert_eq!((answer.error_code, answer.records.len()), (code::OFFSET_NOT_AVAILABLE, 0), "offset {offset}");
     }
     // A consumer that is not of this zone has no business here.
     for rack in ["", owner.as_str()] {
-        assert_eq!(fetch(&mut near, 11, "range", 0, rack).await.error_code, code::NOT_LEADER_OR_FOLLOWER);
+        assert_eq!(fetch(&mut near, 12, "range", 0, rack).await.error_code, code::NOT_LEADER_OR_FOLLOWER);
     }
     // The owner does say it.
-    assert_eq!(fetch(&mut far, 11, "range", 41, &other).await.error_code, code::OFFSET_OUT_OF_RANGE);
+    assert_eq!(fetch(&mut far, 12, "range", 41, &other).await.error_code, code::OFFSET_OUT_OF_RANGE);
     // With the owner dead in the eyes of nobody but its clients, what is closed can still be read.
     let dead = world.gateways.remove(&owner).expect("it runs");
     dead.cancel.cancel();
     drop(dead);
-    let answer = within(fetch(&mut near, 11, "range", 0, &other)).await;
+    let answer = within(fetch(&mut near, 12, "range", 0, &other)).await;
     assert_eq!((answer.error_code, values(&answer.records)[0].0), (code::NONE, 0));
 }
