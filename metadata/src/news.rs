@@ -9,9 +9,17 @@ use tokio::sync::watch;
 
 /// Changes kept. A watcher that is further behind would need longer for them than for a snapshot.
 const KEPT: usize = 4096;
+/// Rows in them, of a kilobyte or less each. One batch may carry a thousand, so that the number of changes alone bounds nothing.
+const KEPT_ROWS: usize = 32_768;
+
+#[derive(Default)]
+struct Kept {
+    deltas: VecDeque<Arc<Delta>>,
+    rows: usize,
+}
 
 pub struct News {
-    kept: Mutex<VecDeque<Arc<Delta>>>,
+    kept: Mutex<Kept>,
     revision: watch::Sender<u64>,
 }
 
@@ -25,17 +33,19 @@ impl News {
         let revision = delta.revision;
         {
             let mut kept = self.kept.lock();
-            if kept.len() == KEPT {
-                kept.pop_front();
+            kept.rows += delta.changes.len();
+            kept.deltas.push_back(Arc::new(delta));
+            while kept.deltas.len() > KEPT || (kept.rows > KEPT_ROWS && kept.deltas.len() > 1) {
+                let oldest = kept.deltas.pop_front();
+                kept.rows -= oldest.map_or(0, |oldest| oldest.changes.len());
             }
-            kept.push_back(Arc::new(delta));
         }
         self.revision.send_replace(revision);
     }
 
     /// The state was replaced.
     pub fn reset(&self, revision: u64) {
-        self.kept.lock().clear();
+        *self.kept.lock() = Kept::default();
         self.revision.send_replace(revision);
     }
 
@@ -46,9 +56,9 @@ impl News {
         if revision == newest {
             return Some(Vec::new());
         }
-        let first = kept.front()?.revision;
+        let first = kept.deltas.front()?.revision;
         let skip = usize::try_from((revision + 1).checked_sub(first)?).ok()?;
-        (skip < kept.len()).then(|| kept.iter().skip(skip).take(max).cloned().collect())
+        (skip < kept.deltas.len()).then(|| kept.deltas.iter().skip(skip).take(max).cloned().collect())
     }
 
     /// Moves with the state, after it.
@@ -60,10 +70,32 @@ impl News {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_metadata_core::{Change, GroupKey};
     use esker_types::WallMs;
 
     fn delta(revision: u64) -> Delta {
-        Delta { revision, wall: WallMs(0), changes: Vec::new() }
+        with_rows(revision, 0)
+    }
+
+    fn with_rows(revision: u64, rows: usize) -> Delta {
+        let row = Change::GroupGone(GroupKey { name: "readers".to_owned() });
+        Delta { revision, wall: WallMs(0), changes: vec![row; rows] }
+    }
+
+    #[test]
+    fn large_batches_are_kept_by_their_rows_and_the_newest_always() {
+        let news = News::new(0);
+        for revision in 1..=40 {
+            news.push(with_rows(revision, 1_000));
+        }
+        assert_eq!(revisions(&news, 7), None);
+        assert_eq!(revisions(&news, 8), Some(vec![9, 10, 11]), "32 of them are within the bound");
+        news.push(with_rows(41, KEPT_ROWS + 1));
+        assert_eq!(revisions(&news, 39), None);
+        assert_eq!(revisions(&news, 40), Some(vec![41]));
+        news.push(delta(42));
+        assert_eq!(revisions(&news, 40), None);
+        assert_eq!(revisions(&news, 41), Some(vec![42]));
     }
 
     fn revisions(news: &News, after: u64) -> Option<Vec<u64>> {
