@@ -21,8 +21,8 @@ use super::brokers::{Broker, broker};
 use super::session::Session;
 use crate::partition::{Handle, News};
 
-/// Consumers of older versions stay at the owner: librdkafka before 2.1 takes OFFSET_NOT_AVAILABLE for a replica that is about to
-/// catch up, and asks it again for minutes.
+/// Consumers of older versions stay at the owner: librdkafka 2.0.2, which speaks no later one, takes OFFSET_NOT_AVAILABLE for a
+/// replica that is about to catch up, and asks it again and again.
 pub const FETCH_VERSION_MIN: i16 = 12;
 /// A client that was sent away and comes back is served by the owner for so long: where it was sent it could not read, or it
 /// has read to the end. librdkafka does not like to be sent away more often either.
@@ -107,7 +107,7 @@ pub fn closed(session: &Session, rack: &str, record: &PartitionRecord) -> Option
     Some(Arc::new(Handle::closed(record.id, record.topic, record.epoch, record.log_start, end)))
 }
 
-/// Sends the client back to the owner. All clients take this for a follower that is behind.
+/// Sends the client back to the owner, as a follower does that is behind.
 pub fn back(offset: Offset, news: News) -> ErrorInfo {
     let News { log_start, high_watermark, .. } = news;
     let message =
